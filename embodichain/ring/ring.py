@@ -10,7 +10,8 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from sys import getrefcount
 from types import MappingProxyType, TracebackType
@@ -57,7 +58,8 @@ class Ring:
         self._debug = bool(self._member.observer.header(layout.AT_DEBUG))
         self._named = any((f.name, f.shape, f.dtype) == ("trajectory_id", (), "uint64") for f in spec.trajectory.fields)
         self._touched: set[bool] = set()
-        self._control = threading.Lock()
+        self._control = threading.RLock()
+        self._under_way = ""
         self._write_views: dict[int, Mapping[str, NDArray]] = {}
         self._sample_views: dict[int, Mapping[str, NDArray]] = {}
 
@@ -270,14 +272,14 @@ class Ring:
         Trajectories that were read as often already retire at once. Only for the owner. Waits for running publishes (nanoseconds).
 
         Raises:
-            RingError: K is out of range, or the caller is not the owner.
+            RingError: K is out of range, the caller is not the owner, or a signal handler calls this during this or `snapshot`.
             RingTimeout: A participant is stopped while publishing; its trajectory may keep the old K.
         """
         if not self._owner:
             raise RingError(f"only the owner of the ring at {self.path} may change max_reads")
         if not 1 <= max_reads <= MAX_READS_LIMIT:
             raise RingError(f"max_reads (K) must be 1..{MAX_READS_LIMIT}, got {max_reads}")
-        with self._control:
+        with self._alone("set_max_reads"):
             late = self._member.set_max_reads(max_reads)
         if late:
             raise RingTimeout(f"max_reads is {max_reads} now, but process {late} is stopped while publishing: resume or kill it")
@@ -287,11 +289,30 @@ class Ring:
 
         The ring stays usable meanwhile. For exact resumption, no lease may be held, and no reader may draw between this call and
         the learner's checkpoint.
+
+        Raises:
+            RingError: The file cannot be written, the caller is not the owner, or a signal handler calls this during this or
+                `set_max_reads`.
         """
         if not self._owner:
             raise RingError(f"only the owner of the ring at {self.path} may take a snapshot")
-        with self._control:
+        with self._alone("snapshot"):
             return snapshot.save(self._member, self.spec, Path(path), lambda slot: self._layout.buffer(self._memory, slot))
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Runs one of the owner's operations at a time: other threads wait, a signal handler within another one is refused."""
+        with self._control:
+            if self._under_way:
+                raise RingError(
+                    f"{name} was called by a signal handler during {self._under_way} of the ring at {self.path}, which must end "
+                    f"first: set a flag in the handler, and call {name} when {self._under_way} has returned"
+                )
+            self._under_way = name
+            try:
+                yield
+            finally:
+                self._under_way = ""
 
     @classmethod
     def restore(
