@@ -53,21 +53,40 @@ class RingFile(NamedTuple):
 
 
 def journal_path(path: Path) -> Path:
-    """The path of the gateway's journal for the ring at `path`; on disk, because shared memory is scarce."""
+    """The path of the gateway's journal for the ring at `path`; on disk, because shared memory is scarce.
+
+    The name tells the folder of the ring by device and inode, because the same name may be of another ring in another container.
+    """
     folder = Path(tempfile.gettempdir()) if path.parent in _folders() else path.parent
-    return folder / f"{path.name}{_JOURNAL}"
+    try:
+        return folder / f"{path.name}.{_identity(path.parent)}{_JOURNAL}"
+    except OSError as error:
+        raise RingError(f"no journal for a ring at {path}: {error.strerror}; choose a folder that exists") from error
 
 
 def remove_stale_journals() -> list[Path]:
     """Removes journals that no living gateway holds and whose ring no longer exists; returns their paths.
 
-    Both conditions are needed: containers may share the folder of the journals but not that of the rings, so that a ring is not
-    seen here; and a gateway that died may still get a successor.
+    Both conditions are needed, because a gateway that died may still get a successor. Containers may share the folder of the
+    journals but not that of the rings. Therefore only journals of rings in folders that are seen here are judged; the others are
+    left alone.
     """
-    there, folders = Path(tempfile.gettempdir()), _folders()
-    stale = (path for path in there.glob(f"{PREFIX}*{_JOURNAL}") if not any((folder / path.stem).exists() for folder in folders))
+    there, folders = Path(tempfile.gettempdir()), {}
+    for folder in (*_folders(), there):
+        with suppress(OSError):
+            folders[_identity(folder)] = folder
+    stale = []
+    for path in there.glob(f"{PREFIX}*{_JOURNAL}"):
+        name, _, identity = path.stem.rpartition(".")
+        if identity in folders and not (folders[identity] / name).exists():
+            stale.append(path)
     half_made = there.glob(f"{PREFIX}*{_JOURNAL}.*{_UNFINISHED}")
     return [path for path in (*stale, *half_made) if journal.remove_if_free(path)]
+
+
+def _identity(folder: Path) -> str:
+    status = folder.stat()
+    return f"in-{status.st_dev:x}-{status.st_ino:x}"
 
 
 def _folders() -> tuple[Path, ...]:
