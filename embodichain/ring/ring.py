@@ -76,6 +76,11 @@ class Ring:
         Raises:
             RingError: There is too little memory, the folder cannot be written, or the name is taken.
         """
+        return cls._create(spec, path, debug, note, lambda _: None)
+
+    @classmethod
+    def _create(cls, spec: RingSpec, path: Path | str | None, debug: bool, note: bytes, fill: Callable[[Self], None]) -> Self:
+        """As `create`; `fill` is called while no other process can attach yet."""
         target = Path(path) if path is not None else host.default_path()
         host.remove_stale(target.parent)
         host.remove_stale(target.parent, target.name)
@@ -84,8 +89,14 @@ class Ring:
         here = domain()
         with host.create(target, lay.total_bytes) as (file, unfinished, owner):
             _fill(file.memory, spec, lay, here, debug, note)
-            host.publish(file, unfinished, target)
-            return cls(file, spec, target, owner)
+            ring = cls(file, spec, target, owner)
+            try:
+                fill(ring)
+                host.publish(file, unfinished, target)
+            except BaseException:
+                ring.close()
+                raise
+            return ring
 
     @classmethod
     def attach(cls, path: Path | str, trajectory: TrajectorySpec | None = None, *, reads: bool = True) -> Self:
@@ -322,24 +333,23 @@ class Ring:
         *,
         trajectory: TrajectorySpec | None = None,
         debug: bool = False,
-    ) -> Ring:
+    ) -> Self:
         """Creates a ring from a snapshot, with the same schema and K, and each trajectory with the reads it had left.
+
+        Other processes can attach when all of them are there.
 
         Raises:
             RingError: The snapshot is missing, truncated, damaged or of another schema, or the ring cannot be created.
         """
         index = snapshot.read_index(Path(snapshot_path), trajectory)
-        ring = cls.create(index.spec, path, debug=debug)
 
-        def write(slot: int, payload: memoryview) -> None:
-            ring._layout.buffer(ring._memory, slot)[:] = payload
+        def fill(ring: Self) -> None:
+            def write(slot: int, payload: memoryview) -> None:
+                ring._layout.buffer(ring._memory, slot)[:] = payload
 
-        try:
             snapshot.load(ring._member, ring._header, Path(snapshot_path), index, write)
-        except BaseException:
-            ring.close()
-            raise
-        return ring
+
+        return cls._create(index.spec, path, debug, b"", fill)
 
     def reap(self) -> int:
         """Reclaims from every participant that is proven dead; returns their number. Calls that wait do this automatically."""

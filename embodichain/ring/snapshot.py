@@ -104,7 +104,8 @@ def save(member: Holder, spec: RingSpec, path: Path, read: Read) -> int:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_UNFINISHED}")
     entries: list[dict[str, int]] = []
     try:
-        with unfinished.open("xb") as file:
+        # As private as the ring itself, whatever the umask.
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
             with suppress(RingError):  # a file system without these locks: then leftovers cannot be told and stay
                 try_lock(file.fileno(), _LOCK_AT)
             file.write(MAGIC)
