@@ -23,9 +23,9 @@ from embodichain.ring.budget import SlotState, SlotWord
 from embodichain.ring.host import RingFile
 from embodichain.ring.late import When
 from embodichain.ring.layout import RingLayout
-from embodichain.ring.leaving import Leaving
+from embodichain.ring.leaving import Leaving, give_back
 from embodichain.ring.lent import Claim, Draws, Lent
-from embodichain.ring.locks import Hold, Witness, row_at
+from embodichain.ring.locks import Hold, row_at
 from embodichain.ring.participants import Health, RowState, myself
 from embodichain.ring.stats import Observer, ParticipantView
 from embodichain.types import RingSpec
@@ -79,8 +79,8 @@ class Member:
         self.row, hold = self._join()
         self._open = True
         identity = self._identity.pack()
-        give_back = functools.partial(_give_back, self._context, memory, identity, self._reaper, owner, self._witness)
-        self._leaving = Leaving(give_back, hold, owner, self._witness)
+        ending = functools.partial(give_back, self._context, memory, identity, self._reaper, owner, self._witness)
+        self._leaving = Leaving(ending, hold, owner, self._witness)
         self._finalizer = weakref.finalize(self, self._leaving)
         _watch_forks()
         _members.add(self)
@@ -490,16 +490,3 @@ def _watch_forks() -> None:
             member.disown()
 
     os.register_at_fork(after_in_child=in_child)
-
-
-def _give_back(
-    context: NDArray[np.int64], memory: NDArray[np.uint8], identity: int, reaper: int, owner: Hold | None, witness: Witness
-) -> None:
-    base = memory.ctypes.data
-    if owner is not None:
-        witness.unlink()
-        custody.close(base)
-    custody.reap(context, int(context[words.ROW]), identity, reaper)
-    custody.announce(context)
-    futex.wake(base + layout.AT_READY_EVENT)
-    futex.wake(base + layout.AT_FREE_EVENT)

@@ -93,6 +93,7 @@ def test_a_torn_record_is_skipped_and_others_go_on_after_it(tmp_path, cut):
 def test_a_ledger_of_many_torn_records_is_read_in_a_time_linear_in_its_size(tmp_path):
     def seconds(count):
         path = tmp_path / f"{count}"
+        path.unlink(missing_ok=True)
         with Ledger.open(path) as ledger:
             ledger.record(Event.READ, np.arange(count), read_index=0)
         whole = path.read_bytes()

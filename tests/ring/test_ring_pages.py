@@ -75,6 +75,7 @@ def test_a_ring_lies_in_the_first_huge_pages_with_room_for_it_and_in_small_ones_
             first.snapshot(tmp_path / "snapshot")
             with restore_ring(tmp_path / "snapshot", "huge") as third:
                 assert third.path.parent == SHARED_MEMORY
+        del first, second, third  # and with them their memory
         with restore_ring(tmp_path / "snapshot", "huge") as third:
             assert third.path.parent == large
 
