@@ -180,7 +180,8 @@ class Lease(Unique, Sequence[Sample]):
     def __init__(self, ring: Leased, draws: Draws, acquired_ns: int) -> None:
         self._ring = ring
         self._draws = draws
-        self._table = draws.table[:, : draws.count]
+        table = draws.table
+        self._table = table if len(table[0]) == draws.count else table[:, : draws.count]
         self._acquired_ns = acquired_ns
         self._released = False
 

@@ -260,7 +260,7 @@ class Member:
                 for slot, version in zip(table[words.DRAWN_SLOT], table[words.DRAWN_VERSION], strict=True):
                     if version >= words.HELD and custody.is_last(self._context, self._held, slot):
                         before_retiring(int(slot))
-            code = kernels.release(self._context, self._held, table, table.shape[1])
+            code = kernels.release(self._context, self._held, table, draws.count)
             self._leases.out.pop(id(draws), None)
         self._wake(layout.AT_FREE_EVENT, code)
 

@@ -10,8 +10,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from sys import getrefcount
 from types import MappingProxyType, TracebackType
@@ -290,8 +289,7 @@ class Ring:
             raise RingError(f"only the owner of the ring at {self.path} may change max_reads")
         if not 1 <= max_reads <= MAX_READS_LIMIT:
             raise RingError(f"max_reads (K) must be 1..{MAX_READS_LIMIT}, got {max_reads}")
-        with self._alone("set_max_reads"):
-            late = self._member.set_max_reads(max_reads)
+        late = self._alone("set_max_reads", lambda: self._member.set_max_reads(max_reads))
         if late:
             raise RingTimeout(f"max_reads is {max_reads} now, but process {late} is stopped while publishing: resume or kill it")
 
@@ -307,21 +305,24 @@ class Ring:
         """
         if not self._owner:
             raise RingError(f"only the owner of the ring at {self.path} may take a snapshot")
-        with self._alone("snapshot"):
-            return snapshot.save(self._member, self.spec, Path(path), lambda slot: self._layout.buffer(self._memory, slot))
 
-    @contextmanager
-    def _alone(self, name: str) -> Iterator[None]:
-        """Runs one of the owner's operations at a time: other threads wait, a signal handler within another one is refused."""
+        def read(slot: int) -> memoryview:
+            return self._layout.buffer(self._memory, slot)
+
+        return self._alone("snapshot", lambda: snapshot.save(self._member, self.spec, Path(path), read))
+
+    def _alone(self, name: str, deed: Callable[[], int]) -> int:
+        """Does one of the owner's deeds at a time: other threads wait, a signal handler during another deed is refused."""
+        # Not a context manager written in Python: an exception of a signal handler could come before its end runs.
         with self._control:
             if self._under_way:
                 raise RingError(
                     f"{name} was called by a signal handler during {self._under_way} of the ring at {self.path}, which must end "
                     f"first: set a flag in the handler, and call {name} when {self._under_way} has returned"
                 )
-            self._under_way = name
             try:
-                yield
+                self._under_way = name
+                return deed()
             finally:
                 self._under_way = ""
 

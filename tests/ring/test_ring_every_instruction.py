@@ -201,7 +201,7 @@ def heal(control, memory, original, path):
 def _draw_by_hints(member, num_slots):
     table = np.empty((5, num_slots), np.int64)
     drawn = kernels.acquire(member._context, member._held, member._marks, member._scratch, table, 1, 1, 0, False)
-    return Draws(table, drawn) if drawn > 0 else None
+    return Draws(table[:, :drawn].copy(), drawn) if drawn > 0 else None
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda f: f.__name__)
