@@ -9,7 +9,10 @@ import pytest
 from lives_parts import K
 
 from embodichain.ring.ledger import Event, Ledger, load
-from embodichain.ring.proof import undone, verify
+from embodichain.ring.proof import LedgerReport, undone, verify
+from embodichain.types import Field, RingSpec, TrajectoryId, TrajectorySpec
+from learner.records.run_folder import RunFolder
+from learner.runs.lives import Life, begin
 
 
 def story(out: Path, lives: int, seed: int, **settings) -> Path:
@@ -114,6 +117,47 @@ def test_a_life_that_left_no_checkpoint_counts_for_nothing(tmp_path):
     report = verify(path)
     assert report.holds
     assert (report.lives, report.undone, report.reads, report.given_up) == (5, 1, 3, {8: 2})
+
+
+def _undone_after(tmp_path, lives: int, *, before: bool) -> tuple[list[Life], LedgerReport]:
+    """A run of so many lives with a checkpoint each, then one that read and left none, and its sibling from the same checkpoint.
+
+    `before`: what was written as versions did that named a life by its first epoch.
+    """
+    spec = RingSpec(
+        trajectory=TrajectorySpec(horizon=1, fields=(Field(name="x", shape=(1,), dtype="float32"),)), num_slots=2, max_reads=2
+    )
+    folder, begun = RunFolder(path=tmp_path), []
+    with Ledger.open(folder.ledger) as ledger:
+        ledger.bound(0)
+        for number in range(lives):
+            epoch, parent = min(number, 255), max(0, number - 1)
+            if before:
+                ledger.record(Event.LIFE, epoch, step=number, pairs=parent + 1 if number else 0)
+            else:
+                ledger.life(number, step=number, parent=parent if number else None, epoch=epoch)
+            ledger.record(Event.READ, TrajectoryId(worker=0, epoch=epoch, sequence=number).pack(), step=number)
+        ledger.flush()
+        for last in range(2):
+            state = {"leases": lives, **({"epoch": lives - 1} if before else {"life": lives - 1})}
+            life = begin(spec, "host", folder, state)
+            life.ring.close()
+            begun.append(life)
+            life.book(ledger)
+            for sequence in range(3 - last):
+                packed = TrajectoryId(worker=0, epoch=life.start.epoch, sequence=1000 + sequence).pack()
+                ledger.record(Event.READ, packed, step=lives + sequence)
+            ledger.flush()
+    return begun, verify(folder.ledger)
+
+
+@pytest.mark.parametrize(("lives", "before"), [(2, True), (256, True), (2, False), (256, False), (300, False)])
+def test_a_life_is_told_from_its_sibling_after_any_number_of_lives(tmp_path, lives, before):
+    begun, report = _undone_after(tmp_path, lives, before=before)
+    assert [(life.number, life.parent) for life in begun] == [(lives, lives - 1), (lives + 1, lives - 1)]
+    assert begun[0].start.epoch != begun[1].start.epoch, "the trajectories of both differ"
+    assert (report.lives, report.undone, report.reads) == (lives + 2, 3, lives + 2)
+    assert not report.faults
 
 
 def test_a_ledger_of_nothing_proves_nothing(tmp_path):

@@ -1,5 +1,5 @@
 """The rarer transitions in machine code, besides `kernels`: joining, pinning, changing K, reclaiming from dead processes."""
-# ruff: noqa: ANN001, ANN201  (numba's signatures state the types)
+# ruff: noqa: ANN001, ANN201, ANN202  (numba's signatures state the types)
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from embodichain.ring.words import (
     ALL_BITS,
     BASE,
     CLAIMED,
+    DRAWN_SLOT,
+    DRAWN_VERSION,
     FREE_HINTS,
+    HELD,
     IS_FREE,
     IS_READY,
     IS_WRITING,
@@ -43,6 +46,7 @@ from embodichain.ring.words import (
     own_bit,
     own_row,
     pack,
+    part,
     remaining_of,
     signal,
     state_of,
@@ -80,11 +84,9 @@ def set_waiting(context, kind, blocked_ns):
 # ------------------------------------------------------------------------------------------------- owner and observers
 
 
-@kernel("boolean(int64[::1], int32[::1], int64)")
-def pin(context, held, slot):
-    """Holds a READY slot without using a read, so that it cannot be rewritten; False if it is not READY. Ended by `unpin`."""
-    if context[LEFT] != 0:
-        return False
+@part
+def _pin(context, held, slot):
+    """Holds a READY slot without using a read; False if it is not READY."""
     while True:
         word = load(context[WORDS] + slot * STRIDE)
         if state_of(word) != IS_READY:
@@ -92,6 +94,29 @@ def pin(context, held, slot):
         if held[slot] > 0 or swap(context, slot, word, word | own_bit(context), PIN):
             held[slot] += 1
             return True
+
+
+@part
+def _unpin(context, held, slot):
+    held[slot] -= 1
+    if held[slot] == 0 and drop(context, slot, own_bit(context), RELEASE) == 2:
+        tally(context, layout.ROW_RETIRED, 1)
+        return signal(context, layout.AT_FREE_EVENT)
+    return 0
+
+
+@kernel("boolean(int64[::1], int32[::1], int64[:, ::1], int64)")
+def pin(context, held, table, slot):
+    """Holds a READY slot without using a read, so that it cannot be rewritten; False if it is not READY. Ended by `unpin`.
+
+    It enters the slot into `table` (one column) like a draw, so that the table shows what is held even if the
+    caller was interrupted right after this call.
+    """
+    if context[LEFT] != 0 or not _pin(context, held, slot):
+        return False
+    table[DRAWN_SLOT, 0] = slot
+    table[DRAWN_VERSION, 0] = HELD
+    return True
 
 
 @kernel("boolean(int64[::1])")
@@ -112,16 +137,13 @@ def is_last(context, held, slot):
     return held[slot] == 1 and remaining_of(word) == ZERO and holders_of(word) == own_bit(context)
 
 
-@kernel("int64(int64[::1], int32[::1], int64)")
-def unpin(context, held, slot):
-    """Ends a pin; returns whether waiters must be woken."""
-    if context[LEFT] != 0:
+@kernel("int64(int64[::1], int32[::1], int64[:, ::1])")
+def unpin(context, held, table):
+    """Ends the pin in `table`, if there is one; returns whether waiters must be woken."""
+    if context[LEFT] != 0 or table[DRAWN_VERSION, 0] < HELD:
         return 0
-    held[slot] -= 1
-    if held[slot] == 0 and drop(context, slot, own_bit(context), RELEASE) == 2:
-        tally(context, layout.ROW_RETIRED, 1)
-        return signal(context, layout.AT_FREE_EVENT)
-    return 0
+    table[DRAWN_VERSION, 0] = 0
+    return _unpin(context, held, table[DRAWN_SLOT, 0])
 
 
 @kernel("int64(int64[::1], int32[::1], int64, uint64)")
@@ -130,7 +152,7 @@ def adjust(context, held, slot, reads):
 
     Only the owner calls this, under its lock, so the bound has a single writer. The trajectory is pinned meanwhile.
     """
-    if not pin(context, held, slot):
+    if not _pin(context, held, slot):
         return 0
     at = context[WORDS] + slot * STRIDE
     bound = load(at + layout.SLOT_BOUND)
@@ -146,7 +168,7 @@ def adjust(context, held, slot, reads):
     # If it was read more often than the new K, the bound is its count: another change of K must still know how often that was.
     store(at + layout.SLOT_BOUND, done + left)
     withdraw_ready(context, slot)
-    return unpin(context, held, slot)
+    return _unpin(context, held, slot)
 
 
 @kernel("int64(int64[::1], int64, int64, uint64, uint64, uint64, int64)")
@@ -201,11 +223,14 @@ def reap(context, row, dead, reaper):
         elif state_of(word) == IS_READY and (word & bit) != ZERO:
             freed += np.int64(drop(context, slot, bit, REAP) != 0)
         word = load(at)
-        # The process may have died after a swap and before it set the hint bit, which nobody else would set.
+        # The process may have died after a swap and before it set the hint bit, or moved the start of the search for the oldest,
+        # which nobody else would do.
         if state_of(word) == IS_FREE:
             offer(context[FREE_HINTS], slot)
         elif drawable(word):
             offer(context[READY_HINTS], slot)
+        if state_of(word) == IS_READY and holders_of(word) == ZERO:
+            keep_oldest(context, load(at + layout.SLOT_SEQUENCE))
     store(row_at + layout.ROW_PUBLISHING, ZERO)
     store(row_at + layout.ROW_WAITING, ZERO)
     cas(row_at, reaper, ZERO)

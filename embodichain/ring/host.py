@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from embodichain.errors import RingError
 from embodichain.ring import journal, layout, pages
-from embodichain.ring.locks import OWNER_AT, Hold, Witness, inode, names, try_lock
+from embodichain.ring.locks import OWNER_AT, Hold, Witness, inode, names, opening, try_lock, watch_forks
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFIX = "embodichain-"
@@ -53,21 +53,40 @@ class RingFile(NamedTuple):
 
 
 def journal_path(path: Path) -> Path:
-    """The path of the gateway's journal for the ring at `path`; on disk, because shared memory is scarce."""
+    """The path of the gateway's journal for the ring at `path`; on disk, because shared memory is scarce.
+
+    The name tells the folder of the ring by device and inode, because the same name may be of another ring in another container.
+    """
     folder = Path(tempfile.gettempdir()) if path.parent in _folders() else path.parent
-    return folder / f"{path.name}{_JOURNAL}"
+    try:
+        return folder / f"{path.name}.{_identity(path.parent)}{_JOURNAL}"
+    except OSError as error:
+        raise RingError(f"no journal for a ring at {path}: {error.strerror}; choose a folder that exists") from error
 
 
 def remove_stale_journals() -> list[Path]:
     """Removes journals that no living gateway holds and whose ring no longer exists; returns their paths.
 
-    Both conditions are needed: containers may share the folder of the journals but not that of the rings, so that a ring is not
-    seen here; and a gateway that died may still get a successor.
+    Both conditions are needed, because a gateway that died may still get a successor. Containers may share the folder of the
+    journals but not that of the rings. Therefore only journals of rings in folders that are seen here are judged; the others are
+    left alone.
     """
-    there, folders = Path(tempfile.gettempdir()), _folders()
-    stale = (path for path in there.glob(f"{PREFIX}*{_JOURNAL}") if not any((folder / path.stem).exists() for folder in folders))
+    there, folders = Path(tempfile.gettempdir()), {}
+    for folder in (*_folders(), there):
+        with suppress(OSError):
+            folders[_identity(folder)] = folder
+    stale = []
+    for path in there.glob(f"{PREFIX}*{_JOURNAL}"):
+        name, _, identity = path.stem.rpartition(".")
+        if identity in folders and not (folders[identity] / name).exists():
+            stale.append(path)
     half_made = there.glob(f"{PREFIX}*{_JOURNAL}.*{_UNFINISHED}")
     return [path for path in (*stale, *half_made) if journal.remove_if_free(path)]
+
+
+def _identity(folder: Path) -> str:
+    status = folder.stat()
+    return f"in-{status.st_dev:x}-{status.st_ino:x}"
 
 
 def _folders() -> tuple[Path, ...]:
@@ -127,23 +146,25 @@ def _reserve(path: Path, unfinished: Path, size_bytes: int) -> RingFile:
 
 def _begin(path: Path) -> tuple[Path, Hold, tuple[int, int]]:
     """Makes an empty, locked file under a temporary name; returns the name, the lock, and the file's device and inode."""
+    watch_forks()
     while True:
         unfinished = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_UNFINISHED}")
-        try:
-            descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise RingError(f"cannot create a ring at {path}: {error.strerror}; choose a writable path") from error
-        try:
-            hold = Hold.take(descriptor, OWNER_AT)
-            # Between opening and locking, another process may have taken the unlocked file for a dead owner's and removed it.
-            if hold is not None and os.fstat(descriptor).st_nlink:
-                os.pwrite(descriptor, layout.ABI.to_bytes(8, "little"), layout.AT_ABI)
-                return unfinished, hold, inode(descriptor)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(descriptor)
+        with opening:
+            try:
+                descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise RingError(f"cannot create a ring at {path}: {error.strerror}; choose a writable path") from error
+            try:
+                hold = Hold.take(descriptor, OWNER_AT)
+                # Between opening and locking, another process may have taken the unlocked file for a dead owner's and removed it.
+                if hold is not None and os.fstat(descriptor).st_nlink:
+                    os.pwrite(descriptor, layout.ABI.to_bytes(8, "little"), layout.AT_ABI)
+                    return unfinished, hold, inode(descriptor)
+            except BaseException:
+                unfinished.unlink(missing_ok=True)
+                raise
+            finally:
+                os.close(descriptor)
         if hold is not None:
             hold.release()
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from embodichain.ring import layout
 from embodichain.ring.atomics import add, cas, exchange, load, lowest_bit, store
+from embodichain.ring.eviction import claim_oldest, claim_word
 from embodichain.ring.words import (
     ABANDON,
     ACQUIRE,
@@ -28,7 +29,6 @@ from embodichain.ring.words import (
     DRAWN_TRAJECTORY,
     DRAWN_VERSION,
     EVICT,
-    EVICTION,
     FREE_HINTS,
     GONE,
     HELD,
@@ -67,7 +67,6 @@ from embodichain.ring.words import (
     own_row,
     pack,
     part,
-    place_in_order,
     remaining_of,
     signal,
     state_of,
@@ -79,20 +78,11 @@ from embodichain.ring.words import (
 )
 
 _HALF = U64(32)
-_IN_ORDER = 256
-"""Number of places in the order of publication that an eviction examines before it scans the words of all slots."""
 _PROBES = 32
 """Failed random probes in a row before the bitmap is scanned. With a fifth of the slots ready that happens once in 1,300 draws."""
 
 
 # --------------------------------------------------------------------------------------------------------------- writer
-
-
-@part
-def _claim_word(context, slot, word, operation):
-    """Changes FREE, or READY without holders, to WRITING by us. The version grows, so that a stale publish is recognised."""
-    after = pack(IS_WRITING, ZERO, version_of(word) + ONE, U64(context[ROW]))
-    return swap(context, slot, word, after, operation)
 
 
 @part
@@ -110,71 +100,13 @@ def _claim_free(context, exact):
             if slot >= context[NUM_SLOTS]:
                 break
             word = load(context[WORDS] + slot * STRIDE)
-            if state_of(word) == IS_FREE and _claim_word(context, slot, word, CLAIM):
+            if state_of(word) == IS_FREE and claim_word(context, slot, word, CLAIM):
                 clear_hint(context[FREE_HINTS], slot)
                 context[CURSOR] = index
                 return slot
             if not exact:
                 withdraw_free(context, slot)
     return NOTHING
-
-
-@part
-def _evict(context, slot, word):
-    if not _claim_word(context, slot, word, EVICTION):
-        return False
-    withdraw_ready(context, slot)
-    tally(context, layout.ROW_EVICTED, 1)
-    return True
-
-
-@part
-def _claim_first_in_order(context):
-    """Follows the order of publication to the first trajectory without readers; NOTHING if it is not found soon."""
-    at, end = context[BASE] + layout.AT_OLDEST, load(context[BASE] + layout.AT_SEQUENCE)
-    first = load(at)
-    if end < first or end - first > U64(context[NUM_SLOTS] * layout.ORDER_SPAN):
-        return NOTHING  # places in the circular order were overwritten: only a scan of all words finds the oldest
-    sequence, passed, found = first, first, np.int64(NOTHING)
-    while found < 0 and sequence < end and sequence - first < U64(_IN_ORDER):
-        slot = np.int64(load(place_in_order(context, sequence))) - 1
-        stands = False
-        # Only a hint: a slot that was rewritten since has another sequence number.
-        if 0 <= slot < context[NUM_SLOTS] and load(context[WORDS] + slot * STRIDE + layout.SLOT_SEQUENCE) == sequence:
-            word = load(context[WORDS] + slot * STRIDE)
-            stands = state_of(word) != IS_FREE
-            if state_of(word) == IS_READY and holders_of(word) == ZERO and _evict(context, slot, word):
-                stands, found = False, slot
-        sequence += ONE
-        if not stands and passed == sequence - ONE:
-            passed = sequence  # this trajectory and all before it are gone: later searches can begin after it
-    if passed != first:
-        cas(at, first, passed)  # may fail if another process moved the start; that costs only a longer search
-    return found
-
-
-@part
-def _claim_oldest(context):
-    """Evicts the oldest trajectory without readers; if it gets a reader before the swap, searches again."""
-    found = _claim_first_in_order(context)
-    if found >= 0:
-        return found
-    begin, end = load(context[BASE] + layout.AT_OLDEST), load(context[BASE] + layout.AT_SEQUENCE)
-    while True:
-        best, best_word, oldest, standing = np.int64(NOTHING), ZERO, ALL_BITS, end
-        for slot in range(context[NUM_SLOTS]):
-            at = context[WORDS] + slot * STRIDE
-            word = load(at)
-            if state_of(word) == IS_READY:
-                sequence = load(at + layout.SLOT_SEQUENCE)
-                standing = min(standing, sequence)
-                if holders_of(word) == ZERO and sequence < oldest:
-                    best, best_word, oldest = slot, word, sequence
-        cas(context[BASE] + layout.AT_OLDEST, begin, standing)
-        if best < 0:
-            return NOTHING
-        if _evict(context, best, best_word):
-            return best
 
 
 @part
@@ -190,7 +122,7 @@ def _claim_for_refill(context):
         if left == ZERO:
             return NOTHING
         if cas(refill, left, left - ONE):
-            slot = _claim_oldest(context)
+            slot = claim_oldest(context)
             if slot < 0:
                 add(refill, ONE)
             return slot
@@ -220,7 +152,7 @@ def claim(context, now_ns, exact):
         return CLOSED
     slot = _claim_free(context, exact)
     if slot < 0 and context[EVICT] != 0:
-        slot = _claim_oldest(context)
+        slot = claim_oldest(context)
     if slot < 0 and context[AGGREGATE] != 0:
         slot = _claim_for_refill(context)
     if slot < 0:
@@ -314,6 +246,7 @@ def _undraw(context, held, slot, epoch):
     """Gives back a draw that was not returned to the caller. If K has changed since, the read is lost, so that the bound holds."""
     held[slot] -= 1
     bit = own_bit(context) if held[slot] == 0 else ZERO
+    sequence = load(context[WORDS] + slot * STRIDE + layout.SLOT_SEQUENCE)
     if context[AGGREGATE] != 0:
         if bit != ZERO:
             drop(context, slot, bit, RELEASE)
@@ -327,6 +260,8 @@ def _undraw(context, held, slot, epoch):
             return
         if swap(context, slot, word, (word ^ bit) + ONE_READ, UNDRAW):
             offer(context[READY_HINTS], slot)
+            if holders_of(word ^ bit) == ZERO:
+                keep_oldest(context, sequence)
             return
 
 

@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.types import Field, FullPolicy, ReplayMode, RingSpec, TrajectorySpec
+from embodichain.types.rings import FullPolicy, ReplayMode, RingSpec
+from embodichain.types.trajectories import Field, TrajectorySpec
 
 MAGIC = 0x474E_4952_4F42_4D45
 """The bytes b"EMBORING"."""
-ABI = 3
+ABI = 4
 """Raised whenever the layout or the protocol changes: two builds with different ABI never share a ring."""
 MAX_READERS = 32
 """Participants that may read: each has one holder bit in the control word. They use the first rows of the participants table."""
@@ -57,7 +58,7 @@ AT_DRAWN = 1280
 AT_REFILL = 1408
 """Aggregate mode: trajectories that writers may still replace in the current refill."""
 AT_OLDEST = 1536
-"""Sequence number at which the search for the oldest READY trajectory begins; none before it is READY."""
+"""Sequence number at which the search for the trajectory to evict begins: none before it is READY without readers."""
 AT_NOTE_BYTES = 2040
 """Length [bytes] of the note that describes a payload on a device; 0 if the payload is in the ring's file."""
 AT_NOTE = 2048

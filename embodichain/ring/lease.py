@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from embodichain.errors import RingError
 from embodichain.ring.contract import AnySlot
+from embodichain.ring.lent import Draws
 from embodichain.ring.unique import Unique
 
 UNNAMED = (1 << 64) - 1
@@ -40,8 +41,8 @@ class Leased(Protocol):
         """Read-only views of every field of a slot."""
         ...
 
-    def release(self, table: NDArray[np.int64]) -> None:
-        """Ends the lease with this table of draws."""
+    def release(self, draws: Draws) -> None:
+        """Ends the lease with these draws."""
         ...
 
 
@@ -178,16 +179,18 @@ class Lease(Unique, Sequence[Sample]):
     """A batch of different trajectories. They are not rewritten until `release`, or the end of the `with` block.
 
     The arrays `slots`, `trajectory_ids` (uint64), `read_indices` and `published_ns` (CLOCK_MONOTONIC) have one entry for each
-    sample. Views must not outlive the lease; copy what must. If views are inputs of a model, hold the lease until after backward,
-    because autograd keeps them. A lease must not be shared between threads. Several leases may be held at once, even on the same
-    slots.
+    sample; they may outlive the lease, but do not keep it. Views of fields must not outlive it; copy what must. If views are inputs
+    of a model, hold the lease until after backward, because autograd keeps them. A lease must not be shared between threads.
+    Several leases may be held at once, even on the same slots.
     """
 
-    __slots__ = ("_acquired_ns", "_released", "_ring", "_table")
+    __slots__ = ("_acquired_ns", "_draws", "_released", "_ring", "_table")
 
-    def __init__(self, ring: Leased, table: NDArray[np.int64], acquired_ns: int) -> None:
+    def __init__(self, ring: Leased, draws: Draws, acquired_ns: int) -> None:
         self._ring = ring
-        self._table = table
+        self._draws = draws
+        table = draws.table
+        self._table = table if len(table[0]) == draws.count else table[:, : draws.count]
         self._acquired_ns = acquired_ns
         self._released = False
 
@@ -225,7 +228,7 @@ class Lease(Unique, Sequence[Sample]):
         """Releases every slot. Never blocks; safe to call twice."""
         if not self._released:
             self._released = True
-            self._ring.release(self._table)
+            self._ring.release(self._draws)
 
     def __len__(self) -> int:
         return self._table.shape[1]

@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.ring import custody, futex, layout
 from embodichain.ring.locks import Hold, Witness
+from embodichain.ring.words import ROW
 
 
 class Leaving:
@@ -60,3 +65,17 @@ class Leaving:
         if self._owner is not None:
             self._owner.release()
         self._witness.close()
+
+
+def give_back(
+    context: NDArray[np.int64], memory: NDArray[np.uint8], identity: int, reaper: int, owner: Hold | None, witness: Witness
+) -> None:
+    """Gives back all slots and the row of an attachment; the owner also ends the ring. Wakes all who wait. May be repeated."""
+    base = memory.ctypes.data
+    if owner is not None:
+        witness.unlink()
+        custody.close(base)
+    custody.reap(context, int(context[ROW]), identity, reaper)
+    custody.announce(context)
+    futex.wake(base + layout.AT_READY_EVENT)
+    futex.wake(base + layout.AT_FREE_EVENT)

@@ -7,6 +7,7 @@ process that dies while writing, or finds the disk full, leaves a torn record; r
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 import time
 from collections.abc import Mapping
@@ -31,16 +32,22 @@ RECORD = np.dtype(
         ("age_s", "<f4"),
         ("read_index", "<u2"),
         ("event", "u1"),
-        ("spare", "u1"),
+        ("read_index_high", "u1"),
         ("check", "<u8"),
     ]
 )
 """`time_s` is Unix time; `pairs` the number of state-action pairs of the trajectory; `age_s` the time since publication at a read.
+`read_indices` joins `read_index` and its upper byte.
 
-For BOUND, `trajectory_id` holds the new K, or 0 if single trajectories are not bounded. For LIFE, it holds the first epoch of the
-process that begins, `step` its first iteration, and `pairs` one more than the first epoch of the process whose checkpoint it
-continues, or 0 for none. For GIVEN_UP, `read_index` holds the number of reads that will never be made."""
+For BOUND, `trajectory_id` holds the new K, or 0 if single trajectories are not bounded. For GIVEN_UP, the read index is the number
+of reads that will never be made. For LIFE, the lowest byte of `trajectory_id` holds the first epoch of the process that begins, and
+the others one more than its number; `step` holds its first iteration, and `pairs` one more than the number of the process whose
+checkpoint it continues, or 0 for none. Ledgers of before have no numbers: there `pairs` is one more than the first epoch of that
+process."""
+MOST_READS = (1 << 24) - 1
+"""The largest read index that a record can hold. It also stands for all beyond, which a ring in aggregate mode can reach."""
 _BUFFERED_BYTES = 512 * RECORD.itemsize
+_EPOCH_BITS = 8
 _TAIL = 1000
 """Number of records at the end of a ledger that `last_step` searches."""
 
@@ -121,7 +128,7 @@ class Ledger(Unique):
         Args:
             event: What happened.
             trajectory_id: Packed trajectory ids; for BOUND the K in force from now on.
-            read_index: How often the trajectory had been read before.
+            read_index: How often the trajectory had been read before; beyond `MOST_READS` that is recorded.
             step: The learner's iteration that reads.
             pairs: State-action pairs of the trajectory.
             age_s: Time since publication [s].
@@ -135,7 +142,8 @@ class Ledger(Unique):
         records["step"] = step
         records["pairs"] = pairs
         records["age_s"] = age_s
-        records["read_index"] = read_index
+        index = np.minimum(np.asarray(read_index, np.int64), MOST_READS)
+        records["read_index"], records["read_index_high"] = index & 0xFFFF, index >> 16
         records["event"] = event
         records["check"] = _check(records)
         if len(self._buffer.data) + records.nbytes > _BUFFERED_BYTES:
@@ -154,13 +162,15 @@ class Ledger(Unique):
         """Records that K is `max_reads` from now on; 0 for a ring in aggregate mode, which bounds no single trajectory."""
         self.record(Event.BOUND, max_reads)
 
-    def life(self, epoch: int, *, step: int, parent: int | None = None) -> None:
+    def life(self, number: int, *, step: int, parent: int | None = None, epoch: int = 0) -> None:
         """Records that a process begins, from scratch or from the checkpoint of process `parent` before iteration `step`.
 
         Reads of later iterations by that process are undone, and so are processes in between that left no checkpoint. Processes are
-        named by their first epoch.
+        named by a `number`, 0 for the first, and not by the first `epoch` of their trajectories' ids, because epochs are used again
+        after 256.
         """
-        self.record(Event.LIFE, epoch, step=step, pairs=0 if parent is None else parent + 1)
+        name = (number + 1) << _EPOCH_BITS | epoch
+        self.record(Event.LIFE, name, step=step, pairs=0 if parent is None else parent + 1)
 
     def give_up(self, reads_left: Mapping[int, int], *, step: int) -> None:
         """Records trajectories, by packed id, that a resume at `step` could not restore, and the reads that they had left."""
@@ -221,19 +231,32 @@ def load(path: Path | str) -> tuple[NDArray, int]:
     data = _read(path)
     if data[: len(HEADER)] != HEADER:
         raise RingError(f"{path} is not a ledger")
-    runs, damaged, at = [], 0, len(HEADER)
+    runs, damaged, at, ahead = [], 0, len(HEADER), 1
     while len(data) - at >= RECORD.itemsize:
-        records = np.frombuffer(data, RECORD, (len(data) - at) // RECORD.itemsize, at)
+        records = np.frombuffer(data, RECORD, min(ahead, (len(data) - at) // RECORD.itemsize), at)
         wrong = np.flatnonzero(records["check"] != _check(records))
         sound = int(wrong[0]) if len(wrong) else len(records)
         runs.append(records[:sound])
         at += sound * RECORD.itemsize
+        # Twice as many as were sound, so that the time is linear in the size, however many records are torn.
+        ahead = 2 * ahead if sound == len(records) else max(16, sound)
         if sound == len(records):
-            break
+            continue
         skip = next((skip for skip in range(1, RECORD.itemsize) if _is_record(data, at + skip)), None)
         damaged += skip is None and len(data) - at >= 2 * RECORD.itemsize
         at += skip or RECORD.itemsize
     return np.concatenate([np.zeros(0, RECORD), *runs]), damaged
+
+
+def read_indices(records: NDArray) -> NDArray[np.int64]:
+    """The read index of every record, `MOST_READS` if it is that or more. Ledgers of before hold it modulo 65,536."""
+    return records["read_index_high"].astype(np.int64) << 16 | records["read_index"]
+
+
+def lives(records: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The number and the first epoch of every life in the order of the records; the number is -1 in ledgers of before."""
+    names = records["trajectory_id"][records["event"] == Event.LIFE].astype(np.int64)
+    return (names >> _EPOCH_BITS) - 1, names & ((1 << _EPOCH_BITS) - 1)
 
 
 def last_step(path: Path | str) -> int:
@@ -276,10 +299,11 @@ def _read(path: Path, last_bytes: int | None = None) -> bytes:
 
 
 def _create(path: Path) -> None:
-    """Creates an empty ledger atomically with its header; of several processes that try at once, one succeeds."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    """Creates an empty ledger, mode 0600, atomically with its header; of several processes that try at once, one succeeds."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.unfinished")
     try:
-        unfinished.write_bytes(HEADER)
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(HEADER)
         os.link(unfinished, path)
     except FileExistsError:
         pass

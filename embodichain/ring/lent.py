@@ -10,6 +10,9 @@ from __future__ import annotations
 from sys import getrefcount
 from typing import Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 Thing = TypeVar("Thing")
 
 
@@ -35,6 +38,22 @@ def _alone() -> int:
 
 
 _ALONE = _alone()
+
+
+class Draws:
+    """The draws of one lease, or one pinned slot; the ring releases them when this object is dropped.
+
+    Arrays that a lease hands out are views of `table`. They refer to the table and not to this object, so that they do not keep the
+    lease.
+    """
+
+    __slots__ = ("count", "table")
+
+    def __init__(self, table: NDArray[np.int64], count: int = 0) -> None:
+        self.table = table
+        """What the kernel filled in, one column for each draw, [5, want]; rows as in `words`."""
+        self.count = count
+        """Number of draws that were made, at the front of the table."""
 
 
 class Claim:

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import functools
 import mmap
 import os
 import struct
+import threading
 from pathlib import Path
 
 from embodichain.errors import RingError
@@ -31,6 +33,21 @@ _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+opening = threading.RLock()
+"""To be held from opening a file until its descriptor is closed, if a byte of it is locked for `Hold`: see `watch_forks`."""
+
+
+@functools.cache
+def watch_forks() -> None:
+    """Registers hooks, once: a fork waits until no thread is `opening`.
+
+    A child inherits all descriptors. If another thread forked between lock and `close`, the child would have a descriptor of
+    the locked description, so that its dead parent would look alive. A fork by the thread that is opening, in a signal handler for
+    example, cannot wait, so that there it remains possible.
+    """
+    os.register_at_fork(before=opening.acquire, after_in_parent=opening.release, after_in_child=opening.release)
 
 
 def row_at(row: int) -> int:
@@ -92,7 +109,10 @@ class Hold:
 
     @classmethod
     def take(cls, descriptor: int, at: int) -> Hold | None:
-        """Locks a byte; None if it is locked. `descriptor` must have been opened for this purpose only; the caller closes it."""
+        """Locks a byte; None if it is locked.
+
+        `descriptor` must have been opened for this purpose only. The caller closes it, and holds `opening` meanwhile.
+        """
         hold = cls()
         # The mapping keeps the file description, and with it the lock, alive after the descriptor is closed.
         arguments = (None, mmap.PAGESIZE, 0, mmap.MAP_SHARED, descriptor, 0)
@@ -129,6 +149,8 @@ class Hold:
 class Witness:
     """Queries the locks of one ring's file, and takes the locks of dead participants. One for each attachment.
 
+    After `close` it can still be asked who is alive, and then opens the file for as long as that takes.
+
     Before each query it checks that its descriptor still is the ring's file. If the process has closed all descriptors, the number
     may have been reused for another file without locks, by which all participants would look dead.
     """
@@ -139,12 +161,20 @@ class Witness:
         self._file = file
         self._flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW
         self._descriptor = -1
+        self._closed = False
         if not self._ready():
             raise RingError(f"the ring at {path} was replaced while this process attached: attach again")
 
     def alive(self, at: int) -> bool:
         """Whether the lock is held. True if that is unknown, because slots are taken only from processes that are proven dead."""
-        return not self._ready() or is_locked(self._descriptor, at)
+        if not self._closed:
+            return not self._ready() or is_locked(self._descriptor, at)
+        descriptor = self._open()
+        try:
+            return descriptor < 0 or is_locked(descriptor, at)
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def owner_alive(self) -> bool:
         """Whether the ring's owner is alive."""
@@ -152,7 +182,7 @@ class Witness:
 
     def take(self, at: int) -> bool:
         """Locks the byte of a participant. Success proves it dead, and excludes other reapers and new participants."""
-        return self._ready() and try_lock(self._descriptor, at)
+        return not self._closed and self._ready() and try_lock(self._descriptor, at)
 
     def drop(self, at: int) -> None:
         """Drops a lock that `take` took."""
@@ -160,13 +190,15 @@ class Witness:
 
     def hold(self, at: int) -> Hold | None:
         """Locks a byte while this process lives; None if it is locked."""
-        descriptor = self._open()
-        if descriptor < 0:
-            return None
-        try:
-            hold = Hold.take(descriptor, at)  # assigned here: an exception after the call still closes the descriptor
-        finally:
-            os.close(descriptor)
+        watch_forks()
+        with opening:
+            descriptor = self._open()
+            if descriptor < 0:
+                return None
+            try:
+                hold = Hold.take(descriptor, at)  # assigned here: an exception after the call still closes the descriptor
+            finally:
+                os.close(descriptor)
         return hold
 
     def unlink(self) -> bool:
@@ -189,6 +221,7 @@ class Witness:
 
     def close(self) -> None:
         """Closes the descriptor, unless its number has been reused for another file."""
+        self._closed = True
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0 and _is(descriptor, self._file):
             os.close(descriptor)

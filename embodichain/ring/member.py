@@ -23,9 +23,9 @@ from embodichain.ring.budget import SlotState, SlotWord
 from embodichain.ring.host import RingFile
 from embodichain.ring.late import When
 from embodichain.ring.layout import RingLayout
-from embodichain.ring.leaving import Leaving
-from embodichain.ring.lent import Claim, Lent
-from embodichain.ring.locks import Hold, Witness, row_at
+from embodichain.ring.leaving import Leaving, give_back
+from embodichain.ring.lent import Claim, Draws, Lent
+from embodichain.ring.locks import Hold, row_at
 from embodichain.ring.participants import Health, RowState, myself
 from embodichain.ring.stats import Observer, ParticipantView
 from embodichain.types import RingSpec
@@ -61,12 +61,15 @@ class Member:
         self._owner = owner is not None
         self._rows = range(layout.MAX_READERS) if reads else range(layout.MAX_READERS, layout.MAX_PARTICIPANTS)
         self._lock = threading.RLock()  # reentrant: a signal handler may close the ring during a call in the same thread
-        self._leases: Lent[NDArray[np.int64]] = Lent()
+        self._leases: Lent[Draws] = Lent()
+        self._pins: Lent[Draws] = Lent()
         self._claims: Lent[Claim] = Lent()
         self._pid = os.getpid()
         self._base = memory.ctypes.data
         self._looked = time.monotonic()
         self._look_ns = int((self._looked + LOOK_BUSY_S) * 1e9)
+        self._in_vain = (-1, 0)
+        """The last exact search that found too few trajectories: the event of publications before it, and its time [ns]."""
         self._held = np.zeros(spec.num_slots, np.int32)
         self._marks = np.zeros(spec.num_slots, np.int64)
         self._scratch = np.zeros(spec.num_slots, np.int32)
@@ -76,8 +79,8 @@ class Member:
         self.row, hold = self._join()
         self._open = True
         identity = self._identity.pack()
-        give_back = functools.partial(_give_back, self._context, memory, identity, self._reaper, owner, self._witness)
-        self._leaving = Leaving(give_back, hold, owner, self._witness)
+        ending = functools.partial(give_back, self._context, memory, identity, self._reaper, owner, self._witness)
+        self._leaving = Leaving(ending, hold, owner, self._witness)
         self._finalizer = weakref.finalize(self, self._leaving)
         _watch_forks()
         _members.add(self)
@@ -85,7 +88,7 @@ class Member:
     @property
     def open(self) -> bool:
         """Whether neither this attachment nor the ring has ended."""
-        return self._open and self.observer.header(layout.AT_CLOSED) == 0
+        return self._open and not self.observer.ended
 
     def close(self) -> None:
         """Releases everything and leaves; the owner ends the ring and removes its file. Safe to call twice."""
@@ -109,7 +112,7 @@ class Member:
         self._witness.close()  # its file description, and so its locks, would be shared with the parent
 
     def collect(self) -> None:
-        """Ends leases and claims that were dropped without being ended."""
+        """Ends leases, pins and claims that were dropped without being ended."""
         woken = 0
         with self._lock:
             claimed = int(self._context[words.CLAIMED]) - 1
@@ -123,9 +126,12 @@ class Member:
             self._context[words.CLAIMED] = 0
             for slot, _ in claims:
                 self._claims.out.pop(slot, None)
-            for key, table in self._leases.dropped():
-                woken |= kernels.release(self._context, self._held, table, table.shape[1])
+            for key, draws in self._leases.dropped():
+                woken |= kernels.release(self._context, self._held, draws.table, draws.table.shape[1])
                 self._leases.out.pop(key, None)
+            for key, pinned in self._pins.dropped():
+                woken |= custody.unpin(self._context, self._held, pinned.table)
+                self._pins.out.pop(key, None)
         self._wake(layout.AT_FREE_EVENT, woken)
 
     # ------------------------------------------------------------------------------------------------------ writing
@@ -190,14 +196,14 @@ class Member:
 
     # ------------------------------------------------------------------------------------------------------ reading
 
-    def acquire(self, want: int, minimum: int, timeout_s: float, bits: np.random.BitGenerator) -> tuple[NDArray[np.int64], int]:
-        """Draws `minimum` to `want` different trajectories; returns the table of draws, [5, drawn], and the time [ns].
+    def acquire(self, want: int, minimum: int, timeout_s: float, bits: np.random.BitGenerator) -> tuple[Draws, int]:
+        """Draws `minimum` to `want` different trajectories; returns the draws and the time [ns].
 
-        If the table is dropped without `release`, the ring releases the trajectories.
+        If the draws are dropped without `release`, the ring releases the trajectories.
         """
         if self._rows.start:
             raise RingError(f"this attachment to the ring at {self.path} only writes: attach with reads=True to draw trajectories")
-        table = np.zeros((5, want), np.int64)
+        draws = Draws(table := np.zeros((5, want), np.int64))
         seed = bits.random_raw()  # one number for each call, not for each try, so that draws do not depend on waiting
         now_ns = time.monotonic_ns()
         if now_ns > self._look_ns:
@@ -206,7 +212,7 @@ class Member:
         if len(self._leases.out) > MANY:
             self.collect()
         with self._lock:
-            self._leases.out[id(table)] = table  # registered first: an exception (Ctrl-C) may come right after the kernel
+            self._leases.out[id(draws)] = draws  # registered first: an exception (Ctrl-C) may come right after the kernel
             drawn = kernels.acquire(self._context, self._held, self._marks, self._scratch, table, minimum, seed, now_ns, False)
         if drawn < 0:
 
@@ -218,8 +224,11 @@ class Member:
                         self._context, self._held, self._marks, self._scratch, table, minimum, seed, now_ns, exact
                     )
 
-            if drawn != words.GONE:
+            if drawn != words.GONE and not (timeout_s <= 0 and drawn in _NOT_YET and self._nothing_new(now_ns)):
+                event = self.observer.header(layout.AT_READY_EVENT)
                 drawn = self._wait(draw, layout.AT_READY_EVENT, layout.WAITING_READER, timeout_s)
+                if drawn in _NOT_YET:
+                    self._in_vain = (event, now_ns)
             if drawn == words.GONE:
                 self._refuse()
         if drawn < 0:
@@ -230,19 +239,29 @@ class Member:
         if self._context[words.WAKE]:
             self._context[words.WAKE] = 0
             self._wake(layout.AT_FREE_EVENT, 1)
-        return (table if drawn == want else table[:, :drawn]), now_ns
+        draws.count = drawn
+        return draws, now_ns
 
-    def release(self, table: NDArray[np.int64], before_retiring: Callable[[int], None] | None = None) -> None:
+    def _nothing_new(self, now_ns: int) -> bool:
+        """Whether an exact search just found too little, and nothing was published since: then the hints are believed.
+
+        A publish changes the event after its hint, and reaping repairs hints and changes it too. What changes without it is a read
+        that another reader gives back, whose hint a third one may be checking: so that nobody starves, an exact search is made at
+        least every `LOOK_WAITING_S`.
+        """
+        event, at_ns = self._in_vain
+        return now_ns < at_ns + LOOK_WAITING_S * 1e9 and event == self.observer.header(layout.AT_READY_EVENT)
+
+    def release(self, draws: Draws, before_retiring: Callable[[int], None] | None = None) -> None:
         """Ends a lease. `before_retiring` is called with each slot that this will free, while it is still exclusively held."""
-        if table.base is not None:
-            table = table.base
+        table = draws.table
         with self._lock:
             if before_retiring is not None and self._usable:
                 for slot, version in zip(table[words.DRAWN_SLOT], table[words.DRAWN_VERSION], strict=True):
                     if version >= words.HELD and custody.is_last(self._context, self._held, slot):
                         before_retiring(int(slot))
-            code = kernels.release(self._context, self._held, table, table.shape[1])
-            self._leases.out.pop(id(table), None)
+            code = kernels.release(self._context, self._held, table, draws.count)
+            self._leases.out.pop(id(draws), None)
         self._wake(layout.AT_FREE_EVENT, code)
 
     def holds_again(self, slot: int) -> bool:
@@ -251,19 +270,28 @@ class Member:
 
     # ------------------------------------------------------------------------------------------------------ control
 
-    def pin(self, slot: int) -> bool:
-        """Keeps a READY slot from being rewritten without using a read; False when it is not READY."""
+    def pin(self, slot: int) -> Draws | None:
+        """Keeps a READY slot from being rewritten without using a read, until `unpin`, or until nobody refers to the result.
+
+        None when the slot is not READY.
+        """
         if self._rows.start:
             raise RingError(f"this attachment to the ring at {self.path} only writes: attach with reads=True to hold trajectories")
+        pinned = Draws(np.zeros((5, 1), np.int64), 1)
         with self._lock:
             if not self._usable:
                 self._refuse()
-            return custody.pin(self._context, self._held, slot)
+            self._pins.out[id(pinned)] = pinned  # registered first: an exception (Ctrl-C) may come right after the kernel
+            if custody.pin(self._context, self._held, pinned.table, slot):
+                return pinned
+            self._pins.out.pop(id(pinned), None)
+        return None
 
-    def unpin(self, slot: int) -> None:
-        """Ends a pin."""
+    def unpin(self, pinned: Draws) -> None:
+        """Ends a pin; safe to call twice."""
         with self._lock:
-            code = custody.unpin(self._context, self._held, slot) if self._usable else 0
+            code = custody.unpin(self._context, self._held, pinned.table)
+            self._pins.out.pop(id(pinned), None)
         self._wake(layout.AT_FREE_EVENT, code)
 
     def republish(self, slot: int, version: int, *, trajectory_id: int, reads: int, remaining: int, published_ns: int) -> None:
@@ -462,16 +490,3 @@ def _watch_forks() -> None:
             member.disown()
 
     os.register_at_fork(after_in_child=in_child)
-
-
-def _give_back(
-    context: NDArray[np.int64], memory: NDArray[np.uint8], identity: int, reaper: int, owner: Hold | None, witness: Witness
-) -> None:
-    base = memory.ctypes.data
-    if owner is not None:
-        witness.unlink()
-        custody.close(base)
-    custody.reap(context, int(context[words.ROW]), identity, reaper)
-    custody.announce(context)
-    futex.wake(base + layout.AT_READY_EVENT)
-    futex.wake(base + layout.AT_FREE_EVENT)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import IntegrityError, RingError
-from embodichain.ring.ledger import Event, load
+from embodichain.ring.ledger import MOST_READS, Event, lives, load, read_indices
 from embodichain.types import LEDGER_FILE
 
 
@@ -126,7 +126,8 @@ def verify(path: Path | str, max_reads: int | None = None, *, beside: Sequence[P
     counts = np.bincount(inverse[len(published) :], minlength=len(ids))
     pairs = np.zeros(len(ids), np.int64)
     np.maximum.at(pairs, inverse, traces["pairs"])
-    claims = np.sort(inverse[len(published) :].astype(np.int64) << 16 | reads["read_index"])
+    index = read_indices(reads)
+    claims = np.sort((inverse[len(published) :].astype(np.int64) << 24 | index)[index < MOST_READS])
     over = np.bincount(inverse[len(published) :], weights=(_ordinals(reads) > limits) & (limits > 0), minlength=len(ids)) > 0
     steps = len(np.unique(reads["step"]))
     unique_pairs = int(pairs[counts > 0].sum())
@@ -150,7 +151,7 @@ def verify(path: Path | str, max_reads: int | None = None, *, beside: Sequence[P
         lives=lives,
         undone=int(np.count_nonzero(made & ~kept)),
         gaps=_gaps(records, reads["step"]) if lives else (),
-        given_up={int(row["trajectory_id"]): int(row["read_index"]) for row in lost},
+        given_up={int(row["trajectory_id"]): int(left) for row, left in zip(lost, read_indices(lost), strict=True)},
         bounds=tuple(sorted({int(bound) for bound in bounds})),
     )
 
@@ -165,6 +166,8 @@ def undone(records: NDArray) -> NDArray[np.bool_]:
     counted = np.isin(records["event"], (Event.READ, Event.GIVEN_UP))
     if not begins:
         return np.zeros_like(counted)
+    named, epochs = lives(records)
+    numbers = numbers_of_lives(records)
     kept, end, place = np.zeros_like(counted), len(records), len(begins) - 1
     before = np.iinfo(np.int64).max
     while place >= 0:
@@ -174,9 +177,16 @@ def undone(records: NDArray) -> NDArray[np.bool_]:
         if parent < 0:  # the first process, or one that continued a run of a version that did not record processes
             kept[: begins[0]] = records["step"][: begins[0]] < before
             break
-        place = next((p for p in range(place - 1, -1, -1) if records["trajectory_id"][begins[p]] == parent), -1)
+        names = numbers if named[place] >= 0 else epochs
+        place = int(np.flatnonzero(names[:place] == parent)[-1:].max(initial=-1))
         end = begins[place + 1]
     return counted & ~kept
+
+
+def numbers_of_lives(records: NDArray) -> NDArray[np.int64]:
+    """The number of every life that a ledger records. Ledgers of before have no numbers: there it is the place among the lives."""
+    named, _ = lives(records)
+    return np.where(named >= 0, named, np.arange(len(named)))
 
 
 def _limits(records: NDArray) -> NDArray[np.int64]:

@@ -26,6 +26,7 @@ from embodichain.ring.contract import RingStats
 from embodichain.ring.host import RingFile
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease, Slot
+from embodichain.ring.lent import Draws
 from embodichain.ring.locks import Hold
 from embodichain.ring.participants import domain, myself
 from embodichain.ring.stats import read_spec
@@ -56,7 +57,8 @@ class Ring:
         self._debug = bool(self._member.observer.header(layout.AT_DEBUG))
         self._named = any((f.name, f.shape, f.dtype) == ("trajectory_id", (), "uint64") for f in spec.trajectory.fields)
         self._touched: set[bool] = set()
-        self._control = threading.Lock()
+        self._control = threading.RLock()
+        self._under_way = ""
         self._write_views: dict[int, Mapping[str, NDArray]] = {}
         self._sample_views: dict[int, Mapping[str, NDArray]] = {}
 
@@ -73,6 +75,11 @@ class Ring:
         Raises:
             RingError: There is too little memory, the folder cannot be written, or the name is taken.
         """
+        return cls._create(spec, path, debug, note, lambda _: None)
+
+    @classmethod
+    def _create(cls, spec: RingSpec, path: Path | str | None, debug: bool, note: bytes, fill: Callable[[Self], None]) -> Self:
+        """As `create`; `fill` is called while no other process can attach yet."""
         target = Path(path) if path is not None else host.default_path()
         host.remove_stale(target.parent)
         host.remove_stale(target.parent, target.name)
@@ -81,8 +88,14 @@ class Ring:
         here = domain()
         with host.create(target, lay.total_bytes) as (file, unfinished, owner):
             _fill(file.memory, spec, lay, here, debug, note)
-            host.publish(file, unfinished, target)
-            return cls(file, spec, target, owner)
+            ring = cls(file, spec, target, owner)
+            try:
+                fill(ring)
+                host.publish(file, unfinished, target)
+            except BaseException:
+                ring.close()
+                raise
+            return ring
 
     @classmethod
     def attach(cls, path: Path | str, trajectory: TrajectorySpec | None = None, *, reads: bool = True) -> Self:
@@ -140,7 +153,7 @@ class Ring:
 
     @property
     def closed(self) -> bool:
-        """Whether this attachment or the whole ring has ended."""
+        """Whether this attachment or the whole ring has ended: by `close`, or because the owner is dead."""
         return not self._member.open
 
     # ------------------------------------------------------------------------------------------------------ writing
@@ -192,8 +205,8 @@ class Ring:
             )
         bits = (self._rng if rng is None else rng).bit_generator
         want = min(batch_size, self.spec.num_slots)
-        table, now_ns = self._member.acquire(want, 1 if partial else batch_size, timeout_s, bits)
-        return Lease(self, table, now_ns)
+        draws, now_ns = self._member.acquire(want, 1 if partial else batch_size, timeout_s, bits)
+        return Lease(self, draws, now_ns)
 
     def sample(
         self, batch_size: int, timeout_s: float = 5.0, rng: np.random.Generator | None = None, *, partial: bool = False
@@ -227,11 +240,11 @@ class Ring:
             views = self._sample_views[slot] = MappingProxyType(self._layout.views(self._readable, slot, writable=False))
         return views
 
-    def release(self, table: NDArray[np.int64]) -> None:
-        """Ends the lease with this table of draws; called by `Lease.release`."""
+    def release(self, draws: Draws) -> None:
+        """Ends the lease with these draws; called by `Lease.release`."""
         if self._debug:
-            self._look_for_kept_views(table)
-        self._member.release(table, self._poison if self._debug else None)
+            self._look_for_kept_views(draws.table[:, : draws.count])
+        self._member.release(draws, self._poison if self._debug else None)
 
     def _look_for_kept_views(self, table: NDArray[np.int64]) -> None:
         """Debug mode: warns about views, and tensors and slices made from them, that outlive the last lease on their slot."""
@@ -269,15 +282,14 @@ class Ring:
         Trajectories that were read as often already retire at once. Only for the owner. Waits for running publishes (nanoseconds).
 
         Raises:
-            RingError: K is out of range, or the caller is not the owner.
+            RingError: K is out of range, the caller is not the owner, or a signal handler calls this during this or `snapshot`.
             RingTimeout: A participant is stopped while publishing; its trajectory may keep the old K.
         """
         if not self._owner:
             raise RingError(f"only the owner of the ring at {self.path} may change max_reads")
         if not 1 <= max_reads <= MAX_READS_LIMIT:
             raise RingError(f"max_reads (K) must be 1..{MAX_READS_LIMIT}, got {max_reads}")
-        with self._control:
-            late = self._member.set_max_reads(max_reads)
+        late = self._alone("set_max_reads", lambda: self._member.set_max_reads(max_reads))
         if late:
             raise RingTimeout(f"max_reads is {max_reads} now, but process {late} is stopped while publishing: resume or kill it")
 
@@ -286,11 +298,33 @@ class Ring:
 
         The ring stays usable meanwhile. For exact resumption, no lease may be held, and no reader may draw between this call and
         the learner's checkpoint.
+
+        Raises:
+            RingError: The file cannot be written, the caller is not the owner, or a signal handler calls this during this or
+                `set_max_reads`.
         """
         if not self._owner:
             raise RingError(f"only the owner of the ring at {self.path} may take a snapshot")
+
+        def read(slot: int) -> memoryview:
+            return self._layout.buffer(self._memory, slot)
+
+        return self._alone("snapshot", lambda: snapshot.save(self._member, self.spec, Path(path), read))
+
+    def _alone(self, name: str, deed: Callable[[], int]) -> int:
+        """Does one of the owner's deeds at a time: other threads wait, a signal handler during another deed is refused."""
+        # Not a context manager written in Python: an exception of a signal handler could come before its end runs.
         with self._control:
-            return snapshot.save(self._member, self.spec, Path(path), lambda slot: self._layout.buffer(self._memory, slot))
+            if self._under_way:
+                raise RingError(
+                    f"{name} was called by a signal handler during {self._under_way} of the ring at {self.path}, which must end "
+                    f"first: set a flag in the handler, and call {name} when {self._under_way} has returned"
+                )
+            try:
+                self._under_way = name
+                return deed()
+            finally:
+                self._under_way = ""
 
     @classmethod
     def restore(
@@ -300,24 +334,23 @@ class Ring:
         *,
         trajectory: TrajectorySpec | None = None,
         debug: bool = False,
-    ) -> Ring:
+    ) -> Self:
         """Creates a ring from a snapshot, with the same schema and K, and each trajectory with the reads it had left.
+
+        Other processes can attach when all of them are there.
 
         Raises:
             RingError: The snapshot is missing, truncated, damaged or of another schema, or the ring cannot be created.
         """
         index = snapshot.read_index(Path(snapshot_path), trajectory)
-        ring = cls.create(index.spec, path, debug=debug)
 
-        def write(slot: int, payload: memoryview) -> None:
-            ring._layout.buffer(ring._memory, slot)[:] = payload
+        def fill(ring: Self) -> None:
+            def write(slot: int, payload: memoryview) -> None:
+                ring._layout.buffer(ring._memory, slot)[:] = payload
 
-        try:
             snapshot.load(ring._member, ring._header, Path(snapshot_path), index, write)
-        except BaseException:
-            ring.close()
-            raise
-        return ring
+
+        return cls._create(index.spec, path, debug, b"", fill)
 
     def reap(self) -> int:
         """Reclaims from every participant that is proven dead; returns their number. Calls that wait do this automatically."""

@@ -27,6 +27,7 @@ from embodichain.errors import RingError
 from embodichain.ring import layout
 from embodichain.ring.budget import SlotWord
 from embodichain.ring.layout import RingLayout
+from embodichain.ring.lent import Draws
 from embodichain.ring.locks import inode, names, try_lock
 from embodichain.types import ReplayMode, RingSpec, TrajectorySpec
 
@@ -75,11 +76,11 @@ class Holder(Protocol):
         """The observer of the ring."""
         ...
 
-    def pin(self, slot: int) -> bool:
-        """Keeps a READY slot from being rewritten without using a read; False when it is not READY."""
+    def pin(self, slot: int) -> Draws | None:
+        """Keeps a READY slot from being rewritten without using a read; None when it is not READY."""
         ...
 
-    def unpin(self, slot: int) -> None:
+    def unpin(self, pinned: Draws) -> None:
         """Ends a pin."""
         ...
 
@@ -104,12 +105,13 @@ def save(member: Holder, spec: RingSpec, path: Path, read: Read) -> int:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_UNFINISHED}")
     entries: list[dict[str, int]] = []
     try:
-        with unfinished.open("xb") as file:
+        # As private as the ring itself, whatever the umask.
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
             with suppress(RingError):  # a file system without these locks: then leftovers cannot be told and stay
                 try_lock(file.fileno(), _LOCK_AT)
             file.write(MAGIC)
             for slot in np.argsort(observer.cells(layout.SLOT_SEQUENCE), kind="stable").tolist():
-                if not member.pin(slot):
+                if (pinned := member.pin(slot)) is None:
                     continue
                 try:
                     word = SlotWord.unpack(observer.cell(slot, layout.SLOT_WORD))
@@ -131,7 +133,7 @@ def save(member: Holder, spec: RingSpec, path: Path, read: Read) -> int:
                         )
                         file.write(payload)
                 finally:
-                    member.unpin(int(slot))
+                    member.unpin(pinned)
             current = replace(spec, max_reads=max_reads)
             counts = {
                 "drawn": observer.header(layout.AT_DRAWN),
@@ -200,8 +202,8 @@ def read_index(path: Path, trajectory: TrajectorySpec | None = None) -> Index:
         reads, left = entry["reads"], entry["remaining"]
         if reads < 0 or not 1 <= left <= spec.max_reads - (0 if spec.mode is ReplayMode.AGGREGATE else reads):
             raise RingError(
-                f"the snapshot {path} is damaged: trajectory {entry['trajectory_id']:#x} was read {reads} times and has {left} reads "
-                f"left, although each is read {spec.max_reads} times; use an older one"
+                f"the snapshot {path} is damaged: trajectory {entry['trajectory_id']:#x} was read {reads} times and has {left} "
+                f"reads left, although each is read {spec.max_reads} times; use an older one"
             )
     return Index(spec, values["slots"], values["counts"])
 

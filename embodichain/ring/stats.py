@@ -66,6 +66,11 @@ class Observer(Unique):
         size = self.header(layout.AT_NOTE_BYTES)
         return self._header.tobytes()[layout.AT_NOTE : layout.AT_NOTE + size]
 
+    @property
+    def ended(self) -> bool:
+        """Whether the owner has closed the ring or is dead."""
+        return self.header(layout.AT_CLOSED) != 0 or not self.witness.owner_alive()
+
     def row_word(self, row: int) -> int:
         """The identity word of a row of the participants table; 0 when it is free."""
         return int(self._rows[row, 0])
@@ -178,7 +183,7 @@ class Observer(Unique):
             waiting_readers=sum(view.waiting == layout.WAITING_READER for view in people),
             oldest_s=max(0, now - int(published_ns.min())) / 1e9 if published_ns.size else 0.0,
             longest_write_s=max(0, now - int(claimed_ns.min())) / 1e9 if claimed_ns.size else 0.0,
-            closed=self.header(layout.AT_CLOSED) != 0,
+            closed=self.ended,
         )
 
 

@@ -49,7 +49,7 @@ class Rates:
 
 
 def top(path: Path | str, *, interval_s: float = 0.5, console: Console | None = None, frames: int | None = None) -> None:
-    """Shows the ring at `path` until it closes, Ctrl-C, or `frames` updates; raises RingError when there is no ring."""
+    """Shows the ring at `path` until it ends, Ctrl-C, or `frames` updates; raises RingError when there is no ring."""
     observer = Observer.open(path)
     before, at = observer.stats(), time.monotonic()
     rates, shown = Rates(), 0
@@ -76,7 +76,7 @@ def render(observer: Observer, stats: RingStats, rates: Rates, path: Path) -> Re
         _people(observer, stats),
     ]
     if stats.closed:
-        parts.append(Text("the owner has closed this ring", style="bold red"))
+        parts.append(Text("the owner has closed this ring or died", style="bold red"))
     return Panel(Group(*parts), title=title, expand=False)
 
 

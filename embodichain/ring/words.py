@@ -151,7 +151,10 @@ def line_up(context, slot, sequence):
 
 @part
 def keep_oldest(context, sequence):
-    """Moves the start of the search for the oldest back, after the swap: a search may have passed this place while it was empty."""
+    """Moves the start of the search for the oldest back, after the swap that made a trajectory one that can be evicted.
+
+    A search may have passed its place while that was empty, or while the trajectory had readers.
+    """
     at = context[BASE] + layout.AT_OLDEST
     while True:
         oldest = load(at)
@@ -194,6 +197,7 @@ def own_bit(context):
 @part
 def drop(context, slot, bit, operation):
     """Clears a holder's bit. Returns 0 if it was not set, 1 if cleared, 2 if that freed the slot."""
+    sequence = load(context[WORDS] + slot * STRIDE + layout.SLOT_SEQUENCE)  # before the swap: the bit keeps it from changing
     while True:
         word = load(context[WORDS] + slot * STRIDE)
         if state_of(word) != IS_READY or (word & bit) == ZERO:
@@ -208,4 +212,6 @@ def drop(context, slot, bit, operation):
                 withdraw_ready(context, slot)
                 offer(context[FREE_HINTS], slot)
                 return 2
+            if holders_of(after) == ZERO:
+                keep_oldest(context, sequence)
             return 1

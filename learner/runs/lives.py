@@ -22,9 +22,9 @@ from embodichain.engine import WHOLE, AnyEngine, EngineReport, Share, Start
 from embodichain.errors import RingError
 from embodichain.ring.contract import AnyLease, AnyRing
 from embodichain.ring.layout import RingLayout
-from embodichain.ring.ledger import Event, Ledger, load
+from embodichain.ring.ledger import Event, Ledger, lives, load
 from embodichain.ring.open import create_ring, restore_ring
-from embodichain.ring.proof import ledgers
+from embodichain.ring.proof import ledgers, numbers_of_lives
 from embodichain.ring.snapshot import read_index
 from embodichain.ring.stats import Observer
 from embodichain.stages import Fate
@@ -45,8 +45,10 @@ class Life:
     start: Start
     step: int
     """The first iteration of this life."""
+    number: int
+    """Counts the lives of a run from 0, also those that left no checkpoint."""
     parent: int | None
-    """The first epoch of the life whose checkpoint it continues; None for the first life."""
+    """The number of the life whose checkpoint it continues; None for the first life."""
     snapshot: str
     """Name of the ring snapshot that it was restored from; empty without one."""
     given_up: Mapping[int, int]
@@ -56,12 +58,12 @@ class Life:
 
     def book(self, ledger: Ledger) -> None:
         """Records in the ledger what is needed to check the reads of all lives together."""
-        ledger.life(self.start.epoch, step=self.step, parent=self.parent)
+        ledger.life(self.number, step=self.step, parent=self.parent, epoch=self.start.epoch)
         ledger.give_up(self.given_up, step=self.step)
         ledger.flush()
         for path, before in self.ended.items():
             with Ledger.open(path) as other:
-                other.life(self.start.epoch, step=before.step, parent=before.epoch)
+                other.life(_next_number(path), step=before.step, parent=before.number(path), epoch=self.start.epoch)
                 other.give_up(before.left, step=before.step)
 
 
@@ -103,8 +105,9 @@ def begin(
     is a collective of all learner processes: each begins the life of one ring, with its `share` of the numbers.
     """
     if not state:
-        return Life(ring=create_ring(spec, placement), start=Start(), step=0, parent=None, snapshot="", given_up={})
-    before = [Before.of(of_ring(state, number)) for number in range(1 + len(state.get("others", ())))]
+        number = _next_number(folder.ledger)
+        return Life(ring=create_ring(spec, placement), start=Start(), step=0, number=number, parent=None, snapshot="", given_up={})
+    before = [Before.of(of_ring(state, place)) for place in range(1 + len(state.get("others", ())))]
     if share.index < len(before):
         own = before[share.index]
         ring, restored = _restored(spec, placement, folder.checkpoint.parent / own.snapshot if own.snapshot else None)
@@ -127,6 +130,7 @@ def begin(
             epoch=_next_epoch(ledgers(folder.path), restored),
             report=EngineReport.together([life.report for life in (own, *ended)]),
         )
+        number, parent = _next_number(folder.ledger), own.number(folder.ledger)
     except BaseException:
         ring.close()
         raise
@@ -134,7 +138,8 @@ def begin(
         ring=ring,
         start=start,
         step=own.step,
-        parent=own.epoch,
+        number=number,
+        parent=parent,
         snapshot=own.snapshot,
         given_up=given_up,
         ended={replace(folder, number=share.of + place).ledger: life for place, life in enumerate(ended)},
@@ -146,7 +151,9 @@ class Before:
     """What a checkpoint says of the life of one ring."""
 
     step: int
+    life: int | None = None
     epoch: int | None = None
+    """The first epoch of that life, which names it in checkpoints of before."""
     snapshot: str = ""
     left: Mapping[int, int] = field(default_factory=dict)
     """Trajectories in the ring: packed id → reads left."""
@@ -160,6 +167,7 @@ class Before:
         saved: Mapping[str, Any] = state.get("ring", {})
         return cls(
             step=int(state.get("leases", 0)),
+            life=state.get("life"),
             epoch=state.get("epoch"),
             snapshot=str(saved.get("snapshot", "")),
             left={int(packed): int(reads) for packed, reads in saved.get("ready", ())},
@@ -167,6 +175,14 @@ class Before:
             unfinished=state.get("unfinished", ()),
             report=EngineReport.of(state.get("report", {})),
         )
+
+    def number(self, book: Path) -> int | None:
+        """The number of this life in its ledger; in checkpoints of before it is the last one with its epoch."""
+        if self.life is not None or self.epoch is None or not book.exists():
+            return self.life
+        records = load(book)[0]
+        found = numbers_of_lives(records)[lives(records)[1] == self.epoch]
+        return int(found[-1]) if len(found) else None
 
     def settle(self, ids: Iterable[int]) -> set[int]:
         """Counts trajectories of these packed ids as published, though their report came after the checkpoint; their numbers."""
@@ -208,13 +224,26 @@ def _differences(before: RingSpec, now: RingSpec) -> str:
     return ", ".join(f"{name} {old}, now {new}" for name, old, new in pairs if old != new)
 
 
+def _next_number(book: Path) -> int:
+    """The number of the next life in a ledger; a first life may have had forerunners that died before their first checkpoint."""
+    return 1 + int(numbers_of_lives(load(book)[0]).max(initial=-1)) if book.exists() else 0
+
+
 def _next_epoch(books: Sequence[Path], restored: set[int]) -> int:
-    """The smallest epoch that no trajectory of earlier lives has, in whichever ring."""
+    """The first epoch of this life: one more than the largest of earlier lives, or after 256 the one that was used longest ago.
+
+    Epochs of trajectories in the restored ring count as used last; `books` are the ledgers of all rings.
+    """
     records = np.concatenate([load(book)[0] for book in books])
-    read = records["trajectory_id"][records["event"] == Event.READ] >> np.uint64(56)
-    begun = records["trajectory_id"][records["event"] == Event.LIFE]
-    known = [TrajectoryId.unpack(packed).epoch for packed in restored]
-    return (1 + max([-1, *known, *read.tolist(), *begun.tolist()])) % 256
+    if len(books) > 1:
+        records = records[np.argsort(records["time_s"], kind="stable")]
+    last_used = np.full(256, -1, np.int64)
+    read, begun = np.flatnonzero(records["event"] == Event.READ), np.flatnonzero(records["event"] == Event.LIFE)
+    np.maximum.at(last_used, (records["trajectory_id"][read] >> np.uint64(56)).astype(np.int64), read)
+    np.maximum.at(last_used, lives(records)[1], begun)
+    last_used[[TrajectoryId.unpack(packed).epoch for packed in restored]] = len(records)
+    following = 1 + int(np.flatnonzero(last_used >= 0).max(initial=-1))
+    return following if following < len(last_used) else int(last_used.argmin())
 
 
 class Testament:
@@ -230,7 +259,7 @@ class Testament:
         self._observer = Observer.open(ring.path)
         self._names = tuple(folder.numbered(folder.checkpoint.parent / name) for name in _NAMES)
         self._saves = RingLayout.of(ring.spec).slot_bytes * ring.spec.num_slots <= most_bytes
-        self._epoch, self._last = life.start.epoch, life.snapshot
+        self._life, self._last = life.number, life.snapshot
 
     def state(self) -> dict[str, Any]:
         """The state for the checkpoint; ledger and ring are on disk when this returns."""
@@ -238,7 +267,7 @@ class Testament:
         # the other order it would be in neither.
         state = self._engine.state()
         self._ledger.sync()
-        return {**state, "epoch": self._epoch, "ring": {"snapshot": self._save(), "ready": [*self._observer.ready().items()]}}
+        return {**state, "life": self._life, "ring": {"snapshot": self._save(), "ready": [*self._observer.ready().items()]}}
 
     def _save(self) -> str:
         """Saves a snapshot of the ring and returns its name; empty if the ring is too large or the disk is full."""

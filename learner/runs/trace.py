@@ -19,7 +19,7 @@ from embodichain.config import WorldConfig
 from embodichain.errors import RunError
 from embodichain.prepare import prepare
 from embodichain.resimulation import Resimulated, fingerprints, resimulate
-from embodichain.ring.ledger import Event, load
+from embodichain.ring.ledger import Event, load, read_indices
 from embodichain.types import TrajectoryId
 from embodichain.world import Progress, World
 from learner.records.plain import as_plain, structured
@@ -83,8 +83,8 @@ def reads_of(folder: RunFolder, packed: int) -> list[Read]:
     records, _ = load(folder.ledger)
     rows = records[(records["event"] == Event.READ) & (records["trajectory_id"] == packed)]
     return [
-        Read(step=int(row["step"]), read_index=int(row["read_index"]), age_s=float(row["age_s"]), time_s=float(row["time_s"]))
-        for row in rows
+        Read(step=int(row["step"]), read_index=int(index), age_s=float(row["age_s"]), time_s=float(row["time_s"]))
+        for row, index in zip(rows, read_indices(rows), strict=True)
     ]
 
 

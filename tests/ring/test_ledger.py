@@ -2,6 +2,8 @@
 
 import os
 import resource
+import threading
+import time
 from itertools import count
 from pathlib import Path
 
@@ -11,7 +13,8 @@ from interrupts import interrupt
 from ring_parts import eventually, kill, put, ring_spec, start
 
 from embodichain.errors import IntegrityError, RingError, RingTimeout
-from embodichain.ring.ledger import HEADER, RECORD, Event, Ledger, load
+from embodichain.ring.layout import AT_SEQUENCE
+from embodichain.ring.ledger import HEADER, MOST_READS, RECORD, Event, Ledger, load, read_indices
 from embodichain.ring.proof import verify
 from embodichain.ring.ring import Ring
 
@@ -58,6 +61,22 @@ def test_a_draw_handed_out_twice_is_found(tmp_path):
         report.raise_on_violation()
 
 
+def test_reads_without_bound_are_counted_beyond_65536_and_those_beyond_all_counting_are_claimed_by_nobody(tmp_path):
+    path = tmp_path / "ledger"
+    many = [0, 65_535, 65_536, 131_072, MOST_READS - 1]
+    with Ledger.open(path) as ledger:
+        ledger.bound(0)
+        ledger.record(Event.READ, np.full(len(many), 7), read_index=many)
+        ledger.record(Event.READ, [7, 7, 7], read_index=[MOST_READS, MOST_READS + 1, 1 << 40])
+        ledger.give_up({9: 70_000}, step=0)
+    report = verify(path)
+    assert (report.duplicates, report.reads, report.given_up) == (0, 8, {9: 70_000})
+    assert read_indices(load(path)[0])[1:9].tolist() == [*many, *[MOST_READS] * 3]
+    with Ledger.open(path) as ledger:
+        ledger.record(Event.READ, 7, read_index=65_536)
+    assert verify(path).duplicates == 1
+
+
 @pytest.mark.parametrize("cut", range(1, RECORD.itemsize))
 def test_a_torn_record_is_skipped_and_others_go_on_after_it(tmp_path, cut):
     path = tmp_path / "ledger"
@@ -69,6 +88,33 @@ def test_a_torn_record_is_skipped_and_others_go_on_after_it(tmp_path, cut):
         ledger.record(Event.READ, 4)
     assert load(path)[0]["trajectory_id"].tolist() == [1, 2, 4]
     assert verify(path, 1).damaged == 0
+
+
+def test_a_ledger_of_many_torn_records_is_read_in_a_time_linear_in_its_size(tmp_path):
+    def seconds(count):
+        path = tmp_path / f"{count}"
+        path.unlink(missing_ok=True)
+        with Ledger.open(path) as ledger:
+            ledger.record(Event.READ, np.arange(count), read_index=0)
+        whole = path.read_bytes()
+        at = range(len(HEADER), len(whole), RECORD.itemsize)
+        path.write_bytes(HEADER + b"".join(whole[i : i + RECORD.itemsize - (i // RECORD.itemsize % 2) * 7] for i in at))
+        begin = time.perf_counter()
+        records, damaged = load(path)
+        taken = time.perf_counter() - begin
+        assert (len(records), damaged) == (count // 2, 0)
+        return taken
+
+    assert min(seconds(8_000) for _ in range(2)) < 8 * min(seconds(2_000) for _ in range(3))
+
+
+def test_a_ledger_is_as_private_as_its_ring(tmp_path):
+    before = os.umask(0)
+    try:
+        Ledger.open(tmp_path / "ledger").close()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "ledger").stat().st_mode & 0o777 == 0o600
 
 
 def test_every_flipped_bit_is_found(tmp_path):
@@ -259,3 +305,40 @@ def test_a_snapshot_of_another_schema_or_of_nothing_is_refused(tmp_path):
     (tmp_path / "text").write_text("hello")
     with pytest.raises(RingError, match="not a snapshot"):
         Ring.restore(tmp_path / "text")
+
+
+def test_a_snapshot_is_as_private_as_its_ring(tmp_path):
+    before = os.umask(0)
+    try:
+        with Ring.create(ring_spec(num_slots=1)) as ring:
+            put(ring, 1)
+            ring.snapshot(tmp_path / "snapshot")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "snapshot").stat().st_mode & 0o777 == 0o600
+
+
+def test_whoever_attaches_to_a_ring_that_is_being_restored_finds_it_whole_or_not_at_all(tmp_path):
+    path, seen, done = tmp_path / "ring", [], threading.Event()
+    with Ring.create(ring_spec(num_slots=200, max_reads=3, words=4096)) as ring:
+        for number in range(150):
+            put(ring, number)
+        ring.snapshot(tmp_path / "snapshot")
+
+    def attach():
+        while not done.is_set():
+            try:
+                with Ring.attach(path) as other:
+                    seen.append((other.stats().ready, other.stats().published))
+                    put(other, 1_000)
+                    return
+            except RingError:
+                continue
+
+    thread = threading.Thread(target=attach)
+    thread.start()
+    with Ring.restore(tmp_path / "snapshot", path) as ring:
+        thread.join(60)
+        done.set()
+        assert seen == [(150, 150)]
+        assert (ring.stats().ready, ring._member.observer.header(AT_SEQUENCE)) == (151, 151)

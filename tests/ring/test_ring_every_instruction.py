@@ -20,6 +20,7 @@ from test_ring_processes import hold_writing
 from embodichain.errors import RingTimeout
 from embodichain.ring import custody, kernels, layout, words
 from embodichain.ring.lease import Lease
+from embodichain.ring.lent import Draws
 from embodichain.ring.locks import OWNER_AT, Hold, row_at
 from embodichain.ring.participants import Health
 from embodichain.ring.ring import Ring
@@ -200,7 +201,7 @@ def heal(control, memory, original, path):
 def _draw_by_hints(member, num_slots):
     table = np.empty((5, num_slots), np.int64)
     drawn = kernels.acquire(member._context, member._held, member._marks, member._scratch, table, 1, 1, 0, False)
-    return table[:, :drawn].copy() if drawn > 0 else None
+    return Draws(table[:, :drawn].copy(), drawn) if drawn > 0 else None
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda f: f.__name__)
@@ -235,6 +236,30 @@ def test_an_eviction_cut_short_heals(tmp_path):
         states, memory, _ = traced(ring, claim)
         for control in states:
             heal(control, memory, ring, tmp_path / "copy")
+
+
+def release_old_ones(ring):
+    lease = ring.acquire(3, 0.0)
+    for number in (4, 5):  # the second evicts the first, past those that are held
+        put(ring, number)
+    return lease.release
+
+
+def test_after_a_release_cut_short_the_oldest_is_the_next_to_be_evicted(tmp_path):
+    with Ring.create(ring_spec(num_slots=4, max_reads=MAX_READS, words=16, full_policy=EVICT)) as ring:
+        for number in range(3):
+            put(ring, number + 1)
+        states, memory, _ = traced(ring, release_old_ones)
+        path = tmp_path / "copy"
+        for control in states:
+            path.write_bytes(control.tobytes() + memory[len(control) :].tobytes())
+            path.chmod(0o600)
+            with locked(path, OWNER_AT, row_at(ring._member.row)), Ring.attach(path) as other:
+                while other.reap():
+                    pass
+                for number, left in ((101, {2, 3, 5}), (102, {3, 5, 101}), (103, {5, 101, 102})):
+                    put(other, number)
+                    assert set(other._member.observer.ready()) == {*left, number}
 
 
 def test_the_check_sees_a_hint_that_reaping_does_not_repair(tmp_path, monkeypatch):

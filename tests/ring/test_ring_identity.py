@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import pytest
 from ring_parts import die_with_parent, eventually, fork, kill, put, ring_spec, start, write
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
-from embodichain.ring import layout
-from embodichain.ring.host import PREFIX, SHARED_MEMORY
+from embodichain.ring import layout, locks
+from embodichain.ring.host import PREFIX, SHARED_MEMORY, remove_stale
 from embodichain.ring.ring import Ring
 
 PID_NAMESPACE = ("--pid", "--fork", "--kill-child")
@@ -246,6 +247,59 @@ def test_a_forked_child_does_not_keep_its_dead_parents_slot():
             parent.join()
             assert ring.reap() == 1
             put(ring, 1)
+        finally:
+            os.kill(orphan, signal.SIGKILL)
+
+
+def fork_in_another_thread_while_locking(path, pids, make):
+    """Another thread forks right after the first lock was taken, unless the fork waits."""
+    take, forked = locks.try_lock, threading.Event()
+
+    def run():
+        pid = os.fork()
+        if not pid:
+            time.sleep(600)
+            os._exit(0)
+        pids.put(pid)
+        forked.set()
+
+    def and_fork(descriptor, at):
+        taken = take(descriptor, at)
+        locks.try_lock = take
+        threading.Thread(target=run, daemon=True).start()
+        forked.wait(1.0)
+        return taken
+
+    locks.try_lock = and_fork
+    ring = make(path)
+    slot = ring.reserve(5.0)
+    assert slot
+    assert forked.wait(20)
+    pids.put(0)
+    time.sleep(600)
+
+
+def own_one_slot(path):
+    return Ring.create(ring_spec(num_slots=1), path)
+
+
+@pytest.mark.parametrize("make", [Ring.attach, own_one_slot])
+def test_a_child_that_another_thread_forks_while_a_lock_is_taken_does_not_keep_it(tmp_path, make):
+    path = SHARED_MEMORY / f"{PREFIX}{os.getpid()}-{tmp_path.name}"
+    with contextlib.ExitStack() as stack:
+        ring = stack.enter_context(own_one_slot(path)) if make == Ring.attach else None
+        pids = fork.Queue()
+        parent = start(fork_in_another_thread_while_locking, path, pids, make)
+        orphan = pids.get(timeout=120)
+        try:
+            assert pids.get(timeout=120) == 0
+            kill(parent)
+            parent.join()
+            if ring is not None:
+                assert ring.reap() == 1
+                put(ring, 1)
+            else:
+                assert remove_stale(path.parent, path.name) == [path]
         finally:
             os.kill(orphan, signal.SIGKILL)
 

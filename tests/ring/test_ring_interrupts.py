@@ -85,3 +85,19 @@ def test_a_close_that_was_interrupted_is_completed_by_the_next(step):
             break
         at += step
     assert at > 20
+
+
+def test_a_snapshot(tmp_path):
+    """The slot under way is not left pinned, whether or not its trajectory has reads left."""
+    with Ring.create(ring_spec(num_slots=2, max_reads=1, words=1)) as ring:
+        put(ring, 1)
+        put(ring, 2)
+        with ring.sample(1, 0.0) as lease:
+            points = 0
+            for where in interruptions(lambda: ring.snapshot(tmp_path / "snapshot")):
+                points += 1
+                assert ring.stats().held == 1, where
+                assert ring.snapshot(tmp_path / "snapshot") == 1, "and the next one succeeds"
+            assert points > 60
+        used = [ring.reserve(0.0)]
+        assert lease.slots.tolist() == [used[0].index], "its slot is free again"

@@ -3,8 +3,11 @@
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from ring_parts import eventually, kill, put, ring_spec, start
@@ -35,7 +38,8 @@ def create_another() -> None:
 
 def test_the_journal_of_a_living_gateway_is_never_removed(temporary):
     """Its ring is not seen from here, as in another container: a second gateway would publish what the first has published."""
-    path = temporary / f"{PREFIX}77-x.journal"
+    path = journal_path(SHARED_MEMORY / f"{PREFIX}77-x")
+    assert path.parent == temporary
     journal = Journal(path, timeout_s=0.0)
     journal.append([Record(1, 0, 0, Kind.DONE)])
     create_another()
@@ -43,6 +47,47 @@ def test_the_journal_of_a_living_gateway_is_never_removed(temporary):
         Journal(path, timeout_s=0.0)
     journal.close()
     assert remove_stale_journals() == [path]
+
+
+CREATE = """
+import sys, tempfile
+sys.path.insert(0, sys.argv[1])
+tempfile.tempdir = sys.argv[2]
+from ring_parts import ring_spec
+from embodichain.ring.ring import Ring
+Ring.create(ring_spec(num_slots=1, words=1)).close()
+print("created")
+"""
+
+
+@pytest.mark.parametrize("shm", ["mount -t tmpfs tmpfs", "mount --bind {of}"])
+def test_the_journal_of_a_ring_that_another_container_does_not_see_is_left_for_its_next_gateway(temporary, tmp_path, shm):
+    """The containers share the folder of the journals, and the gateway is dead and being started again."""
+    (tmp_path / "of").mkdir()
+    command = (
+        f"{shm.format(of=tmp_path / 'of')} /dev/shm && exec {sys.executable} -c '{CREATE}' {Path(__file__).parent} {temporary}"
+    )
+    with Ring.create(ring_spec()) as ring:
+        path = journal_path(ring.path)
+        Journal(path, timeout_s=0.0).close()
+        done = subprocess.run(["unshare", "--mount", "sh", "-c", command], check=False, capture_output=True, text=True)
+        if "created" not in done.stdout:
+            pytest.skip(f"needs root, and unshare, to make a mount namespace: {done.stderr[-200:]}")
+        assert path.exists()
+        create_another()
+        assert path.exists()
+    create_another()
+    assert not path.exists()
+
+
+def test_the_journal_of_a_living_ring_among_temporary_files_waits_for_the_next_gateway(temporary):
+    with Ring.create(ring_spec(), temporary / f"{PREFIX}77-v") as ring:
+        path = journal_path(ring.path)
+        Journal(path, timeout_s=0.0).close()
+        create_another()
+        assert path.exists()
+    create_another()
+    assert not path.exists()
 
 
 def test_the_journal_of_a_living_ring_in_huge_pages_waits_for_the_next_gateway(temporary, tmp_path, monkeypatch):

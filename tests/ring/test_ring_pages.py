@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,23 @@ from embodichain.ring.open import attach_ring, create_ring, restore_ring
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
+@contextmanager
+def mount(folder: Path, size: str):
+    """A file system in huge pages, mounted in the block."""
+    folder.mkdir()
+    if _LIBC.mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, f"huge=always,size={size}".encode()) != 0:
+        pytest.skip(f"this process may not mount file systems: {os.strerror(ctypes.get_errno())}")
+    try:
+        yield folder
+    finally:
+        _LIBC.umount2(str(folder).encode(), 2)
+
+
 @pytest.fixture
 def mounted(tmp_path):
     """A file system in huge pages, mounted for this test."""
-    folder = tmp_path / "huge pages"  # mounts are told with blanks escaped
-    folder.mkdir()
-    if _LIBC.mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, b"huge=always,size=128m") != 0:
-        pytest.skip(f"this process may not mount file systems: {os.strerror(ctypes.get_errno())}")
-    yield folder
-    _LIBC.umount2(str(folder).encode(), 2)
+    with mount(tmp_path / "huge pages", "128m") as folder:  # mounts are told with blanks escaped
+        yield folder
 
 
 def huge_kib(path: Path) -> int:
@@ -54,6 +63,21 @@ def test_a_ring_in_huge_pages_is_used_like_any_other(mounted, tmp_path):
     with restore_ring(tmp_path / "snapshot", "huge") as again, again.sample(4) as lease:
         assert again.path.parent in pages.folders()
         assert all(is_whole(sample) for sample in lease)
+
+
+def test_a_ring_lies_in_the_first_huge_pages_with_room_for_it_and_in_small_ones_if_there_is_none(tmp_path, monkeypatch, caplog):
+    spec = ring_spec(num_slots=8, words=1 << 17)
+    with mount(tmp_path / "small", "4m") as small, mount(tmp_path / "large", "18m") as large:
+        monkeypatch.setattr(pages, "folders", lambda: [small, large])
+        with create_ring(spec, "huge") as first, create_ring(spec, "huge") as second:
+            assert (first.path.parent, second.path.parent) == (large, SHARED_MEMORY)
+            assert "does not fit" in caplog.text and str(small) in caplog.text and str(large) in caplog.text
+            first.snapshot(tmp_path / "snapshot")
+            with restore_ring(tmp_path / "snapshot", "huge") as third:
+                assert third.path.parent == SHARED_MEMORY
+        del first, second, third  # and with them their memory
+        with restore_ring(tmp_path / "snapshot", "huge") as third:
+            assert third.path.parent == large
 
 
 def test_without_huge_pages_the_ring_has_small_ones_and_says_how_to_get_others(monkeypatch, caplog):

@@ -3,11 +3,14 @@
 import ctypes
 import os
 import signal
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ring_parts import EVICT, eventually, fork, is_whole, kill, put, ring_spec, start, write
+from test_top import screen
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import host, participants
@@ -222,6 +225,35 @@ def test_the_death_of_the_owner_ends_the_ring_and_leaves_no_file():
         ring.reserve(timeout_s=60.0)
     assert not path.exists()
     ring.close()
+
+
+def test_the_death_of_the_owner_is_told_by_whoever_is_asked_and_ends_the_view_of_the_ring():
+    paths = fork.SimpleQueue()
+    owner = start(own_and_sleep, paths)
+    path = paths.get()
+    with Ring.attach(path, reads=False) as ring:
+        observer = Observer.open(path)
+        view = threading.Thread(target=screen, args=(path, None), daemon=True)
+        view.start()
+        assert not ring.closed and not ring.stats().closed and not observer.stats().closed
+        kill(owner)
+        eventually(lambda: ring.closed)
+        assert ring.stats().closed and observer.stats().closed
+        view.join(20)
+        assert not view.is_alive()
+    owner.join()
+    host.remove_stale()
+
+
+def test_a_closed_attachment_can_be_asked_for_statistics_and_opens_nothing():
+    with Ring.create(ring_spec(num_slots=2)) as ring:
+        other = Ring.attach(ring.path)
+        other.close()
+        before = len([*Path("/proc/self/fd").iterdir()])
+        assert (other.closed, other.stats().closed, other.stats().participants) == (True, False, 1)
+        assert all(view.health is Health.ALIVE for view in other._member.observer.participants())
+        assert len([*Path("/proc/self/fd").iterdir()]) == before
+    assert other.stats().closed
 
 
 def own_with_eviction(paths):

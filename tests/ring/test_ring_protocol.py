@@ -1,5 +1,6 @@
 """Laws of one ring in one process: bound, exclusivity, states, errors."""
 
+import contextlib
 import threading
 import time
 
@@ -373,3 +374,59 @@ def test_evicting_from_ten_thousand_slots_costs_little_more_than_from_a_hundred(
         return float(np.median(times[num_slots:])) * 1e6
 
     assert min(median_us(10_000) for _ in range(3)) < 1.5 * min(median_us(100) for _ in range(3))
+
+
+def test_a_reader_that_holds_old_trajectories_for_ever_does_not_make_evicting_slower(rng):
+    def median_us(num_slots):
+        times = []
+        with Ring.create(ring_spec(num_slots=num_slots, words=1, full_policy=EVICT)) as ring:
+            for number in range(num_slots):
+                put(ring, number)
+            with ring.acquire(2, 0.0, rng) as lease:
+                for number in range(num_slots, 4 * num_slots + 1_000):
+                    begin = time.perf_counter()
+                    put(ring, number)
+                    times.append(time.perf_counter() - begin)
+                oldest = min(lease.trajectory_ids.tolist())
+            put(ring, 1 << 40)
+            assert oldest not in ring._member.observer.ready(), "released, it is the next to be evicted"
+        return float(np.median(times[-1_000:])) * 1e6
+
+    assert min(median_us(10_000) for _ in range(2)) < 1.5 * min(median_us(100) for _ in range(3))
+
+
+def _failing_acquire_us(ring, want):
+    times = []
+    for _ in range(2_000):
+        begin = time.perf_counter()
+        with contextlib.suppress(RingTimeout):
+            ring.acquire(want, 0.0)
+            raise AssertionError("so many were not published")
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times)) * 1e6
+
+
+def test_an_acquire_that_finds_too_little_takes_no_longer_with_ten_thousand_slots_than_with_a_hundred():
+    with Ring.create(ring_spec(num_slots=100, words=1)) as few, Ring.create(ring_spec(num_slots=10_000, words=1)) as many:
+        for ring in (few, many):
+            for number in range(5):
+                put(ring, number)
+        assert min(_failing_acquire_us(many, 8) for _ in range(3)) < 1.5 * min(_failing_acquire_us(few, 8) for _ in range(3))
+
+
+def test_a_reader_that_does_not_wait_finds_what_is_published_at_once_and_what_lost_its_hint_soon():
+    with Ring.create(ring_spec(num_slots=10_000, max_reads=1_000, words=1)) as ring:
+        hints = ring._memory[ring._layout.ready_hints_at : ring._layout.free_hints_at]
+        for number in range(20):
+            put(ring, number)
+            hints[:] = 0  # as if every process was killed right after its swap, which the reaping would repair
+            with ring.acquire(number + 1, 0.0, partial=True) as lease:
+                assert number in lease.trajectory_ids, "there was a publish since the last search"
+            with pytest.raises(RingTimeout):
+                ring.acquire(number + 2, 0.0)
+        begin = time.monotonic()
+        hints[:] = 0
+        while time.monotonic() < begin + 5:
+            with contextlib.suppress(RingTimeout), ring.acquire(20, 0.0):
+                break
+        assert time.monotonic() < begin + 1.0

@@ -38,12 +38,30 @@ def test_a_dropped_lease_is_released(ring):
         ring.acquire(2, 0.0)
     assert ring.stats().held == 0
     lease = ring.acquire(2, 0.0)
-    sample, slots = lease[0], lease.slots
+    sample = lease[0]
     del lease
-    assert ring.stats().held == 2, "a sample keeps its lease, and its arrays do"
+    assert ring.stats().held == 2, "a sample keeps its lease"
     assert is_whole(sample)
-    del sample, slots
+    del sample
     assert ring.stats().held == 0
+
+
+@pytest.mark.parametrize("name", ["slots", "trajectory_ids", "read_indices", "published_ns", "ages_s"])
+@pytest.mark.parametrize("partial", [False, True])
+def test_the_arrays_of_a_dropped_lease_do_not_hold_its_slots(ring, name, partial):
+    kept = getattr(ring.acquire(9 if partial else 4, 0.0, partial=partial), name)
+    before = kept.copy()
+    assert ring.stats().held == 0
+    with ring.acquire(4, 0.0):  # and are not rewritten by a later one
+        assert np.array_equal(kept, before)
+
+
+def test_the_arrays_of_a_dropped_lease_on_a_device_do_not_hold_its_slots():
+    with DeviceRing.create(ring_spec(num_slots=4, max_reads=100), DelayedDevice()) as ring:
+        put(ring, 1)
+        kept = ring.acquire(1).trajectory_ids
+        ring.flush()
+        assert (ring.stats().held, kept.tolist()) == (0, [1])
 
 
 def test_a_lease_in_a_cycle_is_released_by_the_collection_and_one_in_a_loop_left_early_at_once(ring):
@@ -329,3 +347,36 @@ def test_views_are_parts_of_the_rings_file_and_no_copies(ring):
         assert places == {
             slot: (ring.path.stat().st_ino, lay.payload_at + slot * lay.slot_bytes + lay.field_offsets[0]) for slot in range(8)
         }
+
+
+@pytest.mark.parametrize("inner", ["set_max_reads", "snapshot"])
+@pytest.mark.parametrize("outer", ["set_max_reads", "snapshot"])
+def test_the_owners_operations_in_a_signal_handler_during_either_are_refused_and_wait_for_other_threads(
+    ring, tmp_path, outer, inner
+):
+    deeds = {"set_max_reads": lambda: ring.set_max_reads(100), "snapshot": lambda: ring.snapshot(tmp_path / "snapshot")}
+    refused, others = [], []
+
+    def handler(_number, _frame):
+        try:
+            deeds[inner]()
+        except RingError as error:
+            refused.append(str(error))
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        deadline = time.monotonic() + 60
+        while not refused and time.monotonic() < deadline:
+            signal.setitimer(signal.ITIMER_REAL, 0.0005)
+            others.append(threading.Thread(target=deeds[inner], daemon=True))
+            others[-1].start()
+            deeds[outer]()
+            others[-1].join(20)
+            assert not others[-1].is_alive()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert f"{inner} was called by a signal handler during {outer}" in refused[0]
+    assert ring.snapshot(tmp_path / "snapshot") == 8, "and afterwards all works"
+    ring.set_max_reads(5)
+    assert ring.stats().max_reads == 5
