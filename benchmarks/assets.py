@@ -44,7 +44,7 @@ _DENSE = ("bottle", "mouse", "spoon", "switch", "laptop")
 _PEERS = ("block", "bottle", "mug", "spoon", "switch", "bowl", "pan", "lid")
 """Families on which the plain alternatives are measured; obj2mjcf only on the first two."""
 _CASE_LIMIT_S = 1800
-"""Most wall time of one case [s]; a case that takes longer counts as refused."""
+"""Most processor time of one case [s]; a case that takes longer counts as refused."""
 _REPAIR_CODE = ("families/*.py", *(f"geometry/{name}.py" for name in ("corrupt", "remesh", "repair", "shapes", "topology")))
 
 Case = tuple[str, str, int, int]

@@ -1,7 +1,7 @@
 """Are files of other projects imported as assets, with every quantity that they state?
 
     python benchmarks/assets_foreign.py [--quick] [--json] [--packages CACHE] [--corpus FOLDER ...] [--most N] [--jobs N]
-                                        [--keep FOLDER] [--seconds S]
+                                        [--keep FOLDER] [--seconds S] [--cases WORD]
 
 Without a corpus: the small files of every common kind in `tests/assets/foreign_cases.py`. With folders (unpacked packages such as
 pybullet's data or robosuite), also `--most` of the files in each; `--packages` downloads four such packages.
@@ -13,7 +13,8 @@ that differ in the asset without a row in its fidelity table, by our own compari
 `psnr_median` of pictures of textured inputs and outputs [dB]; `convex_missing_max`, largest share of a convex object's volume that
 its colliders leave out, and `convex_missing` with the median beside it. The peer is `urdf-usd-converter` on the same URDF files, in
 an environment of its own: `peer_delivered`, and `peer_drops`, stated masses and centres of mass that its stages do not hold.
-With `--keep`, what is built stays in FOLDER, and a later run of the same code continues there.
+With `--keep`, what is built stays in FOLDER, and a later run of the same code continues there. `--cases` takes only the small files
+whose kind has WORD in its name, and neither textured nor convex ones.
 """
 
 from __future__ import annotations
@@ -71,19 +72,20 @@ def main() -> None:
     arguments.add_argument("--most", type=int, default=20, help="files taken from each folder, spread evenly")
     arguments.add_argument("--jobs", type=int, default=2)
     arguments.add_argument("--keep", type=Path, help="folder of results: what is there and not stale is not built again")
-    arguments.add_argument("--seconds", type=float, default=120.0, help="time that an asset may take before it is given up")
+    arguments.add_argument("--seconds", type=float, default=120.0, help="time for an asset, less what it waits for a core")
+    arguments.add_argument("--cases", default="", metavar="WORD", help="only small files of kinds with this word in their name")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() if options.keep is None else contextlib.nullcontext(options.keep) as place:
         root = Path(place)
         rng = np.random.default_rng(0)
-        cases = foreign_cases.write_all(root / "cases", rng)
+        cases = [case for case in foreign_cases.write_all(root / "cases", rng) if options.cases in case.name]
         jobs = [FileJob(path=case.path, item=case.item, facts=FileFacts(licence="CC0-1.0")) for case in cases]
         robots = {job.name for job, case in zip(jobs, cases, strict=True) if case.robot}
         folders = asset_packages.fetched(options.packages) if options.packages else []
-        count = 3 if options.quick else 20
+        count = 0 if options.cases else 3 if options.quick else 20
         drawn = _textured(root / "textured", count, rng)
         found = list(_spread(list(asset_packages.textured(options.packages)), 20)) if options.packages else []
-        convex = _convex(root / "convex", 4 if options.quick else 30, rng)
+        convex = _convex(root / "convex", 0 if options.cases else 4 if options.quick else 30, rng)
         jobs += [FileJob(path=file, facts=FileFacts(licence="CC0-1.0", unit="m")) for file in (*drawn, *convex)]
         as_it_lies = FileFacts(licence="unknown", size_m=0.2, wall_m=0.004, up="z", keep_pose=True)
         pictured = [FileJob(path=file, facts=as_it_lies) for file in found]
@@ -109,7 +111,7 @@ def main() -> None:
             flat = any(mark in outcome.reason for mark in _MALFORMED)
             if not flat and (inner in pictured or inner.path.resolve() in paths):
                 likeness[outcome.name] = _psnr(inner.path, outcome)
-        figures["psnr_median"] = round(float(np.median(list(likeness.values()))), 2)
+        figures["psnr_median"] = round(float(np.median(list(likeness.values()))), 2) if likeness else None
         figures["psnr_files"] = len(likeness)
         figures["psnr_below_30"] = {name: round(value, 1) for name, value in likeness.items() if value < 30.0}
         figures |= _peer([case for case in cases if case.path.suffix == ".urdf"], root / "peer")
@@ -123,7 +125,7 @@ def _figures(outcomes: Sequence[batch.Outcome], robots: set[str], convex: set[st
     sides: dict[str, list[bool]] = {"objects": [], "robots": []}
     silent, raw, missing = 0, 0, [0.0]
     for outcome in whole:
-        sides["robots" if outcome.name in robots else "objects"].append(outcome.state == "built")
+        sides["robots" if outcome.name in robots else "objects"].append(outcome.state in _MADE)
         raw += bool(_RAW.search(outcome.reason))
     rows = kept = 0
     for outcome in (o for o in outcomes if o.state in _MADE):
@@ -217,7 +219,7 @@ def _spread(files: Sequence[Path], most: int) -> Iterator[Path]:
 
 def _peer(cases: Sequence[foreign_cases.Case], out: Path) -> dict[str, Any]:
     """`urdf-usd-converter` on the same URDF files: the share that it converts, and stated quantities that differ afterwards."""
-    python = asset_packages.peer()
+    python = asset_packages.peer() if cases else None
     if python is None:
         return {"peer_delivered": None, "peer_drops": None}
     drops = delivered = 0

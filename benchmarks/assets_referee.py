@@ -32,7 +32,7 @@ from embodichain.errors import AssetError
 _DESCRIBED = (".urdf", ".xml", ".mjcf")
 SILENT = "the source states neither mass nor friction nor limits"
 _LIMIT_S = 1800
-"""Most wall time of one thing [s]; what takes longer counts as refused."""
+"""Most processor time of one thing [s]; what takes longer counts as refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

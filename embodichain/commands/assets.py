@@ -71,9 +71,8 @@ def _build_options(build: argparse.ArgumentParser) -> None:
     build.add_argument("--dry-run", action="store_true", help="say what would be built, and write nothing")
     build.add_argument("--clean", action="store_true", help="procedural meshes as designed, not broken as generators do")
     build.add_argument("--no-gallery", action="store_true", help="leave out contact sheet and gallery")
-    build.add_argument(
-        "--hull-cost", type=float, default=0.003, metavar="SHARE", help="of the volume, that one more collider must save (0.003)"
-    )
+    build.add_argument("--hull-cost", type=float, default=0.003, metavar="SHARE", help="of the volume, that one more hull saves")
+    build.add_argument("--trim", action="store_true", help="cut colliders of curved walls back to halfway into their hollow")
     build.add_argument("--search", type=int, default=0, metavar="N", help="try N ways and deliver the one of the best score")
     build.add_argument("--search-over", default=",".join(_VARIED), metavar="WHAT", help="of %(default)s (all by default)")
     known = build.add_argument_group("what is known of files and of what generators make")
@@ -96,7 +95,7 @@ def _build_options(build: argparse.ArgumentParser) -> None:
     hook.add_argument("--generator-command", default="", metavar="LINE", help="run as 'program {prompt} {out}'")
     hook.add_argument("--generator-timeout", type=float, default=600.0, metavar="S", help="for one answer (default 600)")
     hook.add_argument("--generator-max-mb", type=float, default=256.0, metavar="MB", help="of one answer (default 256)")
-    build.add_argument("--timeout", type=float, default=900.0, metavar="S", help="give an asset up after this many seconds")
+    build.add_argument("--timeout", type=float, default=900.0, metavar="S", help="for an asset, less waiting for a core (900)")
 
 
 def _build(options: argparse.Namespace) -> int:
@@ -108,7 +107,7 @@ def _build(options: argparse.Namespace) -> int:
 
     config = batch.BatchConfig(jobs=options.jobs, resume=options.resume, timeout_s=options.timeout)
     over = tuple(name for name in options.search_over.split(",") if name)
-    collision = CollisionConfig(hull_cost=options.hull_cost)
+    collision = CollisionConfig(hull_cost=options.hull_cost, trim=options.trim)
     chain = ChainConfig(collision=collision, search=SearchConfig(budget=options.search, seed=options.seed, over=over))
     if options.dry_run:
         outcomes = _read_ahead(wanted, batch.plan(wanted, options.out, config, chain), chain)

@@ -14,11 +14,13 @@ from typing import Any
 from embodichain.assets.chain import finished, jobs
 from embodichain.assets.chain.jobs import Job
 from embodichain.assets.chain.settings import ChainConfig
+from embodichain.assets.chain.starved import starved_s
 from embodichain.errors import AssetError, ConfigError, EmbodiChainError
 from embodichain.processes import Child
 
 Listener = Callable[["Outcome"], None]
 """Told whenever a job's state changes."""
+_LATE = "build: not finished after {:.0f} s, without what it waited for a core; given up"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,7 @@ class BatchConfig:
     resume: bool = True
     """Keep finished assets whose content hash is the one this batch would give them."""
     timeout_s: float = 900.0
+    """Longest time for an asset [s]. What its process waits for a core is not counted, so that a busy machine refuses no file."""
 
     def __post_init__(self) -> None:
         if self.jobs < 0:
@@ -133,7 +136,7 @@ class _Builder:
 
     def __init__(self) -> None:
         self.index: int | None = None
-        self.started = 0.0
+        self._begun = 0.0
         self._start()
 
     def _start(self) -> None:
@@ -141,23 +144,31 @@ class _Builder:
         self.pipe = self.process.pipe
 
     def give(self, index: int, task: tuple[Job, Path, ChainConfig]) -> None:
-        self.index, self.started = index, time.monotonic()
+        self.index, self._begun = index, self._clock()
         try:
             self.pipe.send(task)
         except BrokenPipeError:
             return  # it died while idle: listen finds its end and says so
 
+    @property
+    def spent_s(self) -> float:
+        """How long it has been about its task [s], without what it waited for a core."""
+        return self._clock() - self._begun
+
+    def _clock(self) -> float:
+        return time.monotonic() - starved_s(self.process.pid)
+
     def listen(self, become: Callable[..., None], timeout_s: float) -> None:
         """Takes one message, or notices that the process ended or that its time is up."""
         index = self.index
         assert index is not None
-        seconds = round(time.monotonic() - self.started, 3)
+        seconds = round(self.spent_s, 3)
         try:
             if not self.pipe.poll():
                 if seconds < timeout_s:
                     return
                 self._replace()
-                become(index, state="failed", seconds=seconds, reason=f"build: not finished after {timeout_s:.0f} s; given up")
+                become(index, state="failed", seconds=seconds, reason=_LATE.format(timeout_s))
                 return
             kind, *rest = self.pipe.recv()
         except (EOFError, ConnectionResetError):
@@ -195,5 +206,5 @@ def _ready(crew: Sequence[_Builder], timeout_s: float) -> list[_Builder]:
     """The busy builders that have something to say, ended, or ran out of time; blocks until there is one, at most a second."""
     busy = {builder.pipe: builder for builder in crew if builder.index is not None}
     spoken = wait(list(busy), timeout=1.0)
-    late = [builder for builder in busy.values() if time.monotonic() - builder.started >= timeout_s]
+    late = [builder for builder in busy.values() if builder.spent_s >= timeout_s]
     return list(dict.fromkeys([busy[pipe] for pipe in spoken if isinstance(pipe, Connection)] + late))

@@ -68,6 +68,9 @@ def _convex(part: Part, config: ChainConfig, record: Record, least: float) -> Pa
                 if fill >= least:
                     hulls.append(reduce_hull(whole, config.collision.max_vertices))
                     told += [f"a hull filled to {fill:.1%}"] if fill < 1.0 - _SAME else []
+                    lost = 1.0 - signed_volume(hulls[-1]) / signed_volume(whole)
+                    of = f"{len(hulls[-1].vertices)} of its {len(whole.vertices)} vertices"
+                    told += [f"a hull of {of} leaves out {lost:.2%}"] if lost > _SAME else []
                     continue
                 try:
                     solid, _ = repair(piece, config.repair)

@@ -22,6 +22,7 @@ from pathlib import Path
 from embodichain.assets.chain import batch, finished, jobs
 from embodichain.assets.chain.config import FAMILY, SOURCES, AssetsConfig, Things, Turnover, named
 from embodichain.assets.chain.settings import ChainConfig
+from embodichain.assets.chain.starved import starved_s
 from embodichain.errors import AssetError, ConfigError, SceneError
 from embodichain.processes import Child
 from embodichain.types import Asset, Fresh, Instance, Scene
@@ -34,7 +35,7 @@ _MOST_INDEX = 10**7
 _IN_MEMORY = 32
 """Assets that a process keeps at hand."""
 _LONGEST_S = 900.0
-"""After so long [s] the making of an asset is given up."""
+"""After so long [s], without what its process waits for a core, the making of an asset is given up."""
 _PASSING = ("deliver:", "generate:")
 """How refusals begin that say nothing of the source: a full disk, a generator that does not answer. Those are raised."""
 
@@ -218,8 +219,10 @@ class Pool:
         builder = self._builder
         try:
             builder.pipe.send((job, self._folder, ChainConfig()))
-            deadline = time.monotonic() + _LONGEST_S
-            while builder.pipe.poll(max(0.0, deadline - time.monotonic())):
+            end = time.monotonic() - starved_s(builder.pid) + _LONGEST_S
+            while (left := end - time.monotonic() + starved_s(builder.pid)) > 0.0:
+                if not builder.pipe.poll(left):
+                    continue  # a busy machine: some of that time it had no core
                 kind, *rest = builder.pipe.recv()
                 if kind != "stage":
                     return kind, str(rest[0])

@@ -12,6 +12,7 @@ from scipy.spatial import ConvexHull, QhullError
 
 from embodichain.assets.geometry.cuts import CutConfig, Piece, pieces
 from embodichain.assets.geometry.shapes import Solid, to_mesh, to_solid
+from embodichain.assets.geometry.trimming import trimmed
 from embodichain.errors import AssetError, ConfigError
 from embodichain.types import Mesh
 
@@ -24,6 +25,8 @@ class CollisionConfig:
     max_vertices: int = 64
     convex_fill: float = 0.985
     """Share of its hull that a solid fills to count as convex already."""
+    trim: bool = False
+    """Whether hulls of curved walls are cut back halfway into the hollow that they fill: thin shells add half as much so."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.hull_cost < 1.0:
@@ -57,7 +60,10 @@ def decompose(mesh: Mesh, config: CollisionConfig | None = None, seams: Sequence
         joined += join(pieces(layer, cuts), config.hull_cost * solid.volume())
     if not joined:
         raise AssetError(f"collision: no convex piece with volume in a mesh of {len(mesh.faces)} faces")
-    return tuple(reduce_hull(to_mesh(hull), config.max_vertices) for hull in joined)
+    reduced = [reduce_hull(to_mesh(hull), config.max_vertices) for hull in joined]
+    if config.trim:
+        reduced = [reduce_hull(hull, config.max_vertices) for hull in trimmed(reduced, solid)]
+    return tuple(reduced)
 
 
 def _layers(solid: Solid, seams: Sequence[float]) -> list[Solid]:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embodichain.assets.families.parts import Fate, Kept, Part, Source
 from embodichain.assets.families.tables import category_table, material
@@ -24,6 +25,10 @@ from embodichain.errors import AssetError, ConfigError, unknown
 from embodichain.types import Joint, JointKind
 
 _DEFAULT_MATERIAL = "abs"
+_ROUNDED = 0.02
+"""Steps between 32-bit numbers, as a share of the longest side, above which points are no longer those of the shape."""
+_MOST_SINGLE = 1e30
+"""Numbers beyond this are refused for their size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,11 +251,27 @@ def _chosen(reading: Reading, item: str, path: Path) -> Reading:
 
 def _refuse_numbers(reading: Reading, path: Path) -> None:
     for part in reading.parts:
+        _refuse_rounded(part.mesh.vertices, path)
         bad = int((~np.isfinite(part.mesh.vertices)).any(axis=1).sum())
         if bad:
             raise AssetError(f"read: {bad} of {len(part.mesh.vertices)} vertices of {path.name} are NaN or infinite")
         if len(part.mesh.faces) and (part.mesh.faces.min() < 0 or part.mesh.faces.max() >= len(part.mesh.vertices)):
             raise AssetError(f"read: face indices of {path.name} reach outside 0..{len(part.mesh.vertices) - 1}")
+
+
+def _refuse_rounded(points: NDArray[np.float64], path: Path) -> None:
+    """Raises AssetError for points so far from the origin that the 32-bit numbers of their file have lost the shape."""
+    if not len(points) or not np.isfinite(points).all():
+        return
+    far, size = float(np.abs(points).max()), float(np.ptp(points, axis=0).max())
+    if far > _MOST_SINGLE or not np.array_equal(points.astype(np.float32), points):
+        return
+    step = float(np.spacing(np.float32(far)))
+    if step > _ROUNDED * size:
+        raise AssetError(
+            f"read: points of {path.name} lie {far:.3g} units from the origin, where its 32-bit numbers have steps of {step:.2g}, "
+            f"{step / max(size, 1e-300):.0%} of its size; move it to the origin before it is exported"
+        )
 
 
 def _materials(facts: FileFacts, category: str, parts: tuple[Part, ...]) -> dict[str, str]:

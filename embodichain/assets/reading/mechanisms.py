@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,6 +91,34 @@ def planar(joint: Joint, pose: Pose) -> Chain:
         replace(joint, name=f"{joint.name}_turn", kind=JointKind.REVOLUTE, **endless),
     ]
     return chained(parts, pose, joint.name, "planar joint")
+
+
+def followed(joints: Sequence[Joint]) -> tuple[list[Joint], list[Kept]]:
+    """The joints without mimicry that leads nowhere or in a ring, and a row of the table for each that lost it."""
+    made, rows = list(joints), list[Kept]()
+    for number, joint in enumerate(made):
+        if joint.mimic is None:
+            continue
+        why = _astray(joint.name, joint.mimic.joint, {other.name: other for other in made})
+        if why:
+            reason = f"it follows {joint.mimic.joint!r}, {why}"
+            rows.append(Kept(of=joint.name, what="mimic", stated=joint.mimic.joint, fate=Fate.DROPPED, reason=reason))
+            made[number] = replace(joint, mimic=None)
+    return made, rows
+
+
+def _astray(joint: str, follows: str, named: Mapping[str, Joint]) -> str:
+    """Why a joint cannot follow the one that its file has it follow; "" where it can."""
+    leader = named.get(follows)
+    if leader is None or follows == joint:
+        return "which is no movable joint of the file"
+    if leader.kind is JointKind.FIXED:
+        return "which is locked"
+    way = {joint}
+    while leader is not None and leader.mimic is not None and leader.name not in way:
+        way.add(leader.name)
+        leader = named.get(leader.mimic.joint)
+    return "which follows it in turn" if leader is not None and leader.name == joint else ""
 
 
 def based(joint: Joint) -> Kept:

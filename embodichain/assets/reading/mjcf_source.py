@@ -184,20 +184,23 @@ class _Model:
         )  # fmt: skip
 
     def _following(self, joints: list[Joint]) -> list[Joint]:
-        """The joints with what equality constraints between them say."""
+        """The joints with what equality constraints between them say: each follows one other, as the first that is active says."""
         model, found = self.model, {joint.name: joint for joint in joints}
         for index in range(model.neq):
             kind, name = mujoco.mjtEq(int(model.eq_type[index])), model.equality(index).name or f"equality_{index}"
             data = [float(value) for value in model.eq_data[index][:5]]
             if kind == mujoco.mjtEq.mjEQ_JOINT and int(model.eq_obj2id[index]) >= 0 and not any(data[2:]):
                 follower, leader = (model.joint(int(ids[index])).name for ids in (model.eq_obj1id, model.eq_obj2id))
-                if follower in found and leader in found:
+                if follower in found and leader in found and model.eq_active0[index] and found[follower].mimic is None:
                     found[follower] = replace(found[follower], mimic=Mimic(joint=leader, multiplier=data[1], offset=data[0]))
                     continue
             what = kind.name.removeprefix("mjEQ_").lower()
             stated = ", ".join(f"{value:g}" for value in data)
-            self._row(name, f"equality {what}", stated, None, "assets know joints that follow one other")
-        return list(found.values())
+            reason = "assets know joints that follow one other" if model.eq_active0[index] else "it is not active"
+            self._row(name, f"equality {what}", stated, None, reason)
+        joints, rows = mechanisms.followed(list(found.values()))
+        self.rows += rows
+        return joints
 
     # ------------------------------------------------------------------------------------------------------------- bodies
 

@@ -94,9 +94,10 @@ class _World:
             if tie is None and frames.links[link].static:
                 joints.append(Joint(name=f"{name}_mount", kind=JointKind.FIXED, parent="", child=name))
         parts, joints = self._shaped(parts, joints)
-        self.rows += frames.unread()
+        joints, rows = mechanisms.followed(joints)
+        self.rows += [*frames.unread(), *rows]
         return Reading(
-            parts=tuple(parts), joints=tuple(self._following(joints)), unit=1.0, up="z", warnings=tuple(self.warnings),
+            parts=tuple(parts), joints=tuple(joints), unit=1.0, up="z", warnings=tuple(self.warnings),
             fidelity=tuple(self.rows), files=(*frames.files, *self.links.files()),
         )  # fmt: skip
 
@@ -233,12 +234,3 @@ class _World:
         if value == 0.0:
             self._row(of, what, value, None, "nothing could move it: taken as unlimited")
         return value if 0.0 < value < _ENDLESS else math.inf
-
-    def _following(self, joints: list[Joint]) -> list[Joint]:
-        """The joints, without mimicry that leads nowhere."""
-        movable = {joint.name for joint in joints if joint.kind is not JointKind.FIXED}
-        lost = {joint.name for joint in joints if joint.mimic is not None and joint.mimic.joint not in movable - {joint.name}}
-        for joint in joints:
-            if joint.name in lost and joint.mimic is not None:
-                self._row(joint.name, "mimic", joint.mimic.joint, None, "it follows no movable joint of the file")
-        return [replace(joint, mimic=None) if joint.name in lost else joint for joint in joints]

@@ -66,7 +66,12 @@ class _Robot:
         robot.get("name"), robot.get("version")
         self.root, self.path, self.rows, self.warnings = robot, path, list[Kept](), list[str]()
         self.meshes = described.Meshes(path, self.rows, self.warnings)
-        self.links = {link.get("name") or "": link for link in robot.findall("link")}
+        self.links: dict[str, Node] = {}
+        for link in robot.findall("link"):
+            name = link.get("name") or ""
+            if name in self.links:
+                raise AssetError(f"read: two links of {path.name} are called {name!r}; joints could mean either: rename one")
+            self.links[name] = link
         self.joints: dict[str, tuple[Node, str]] = {}
         for joint in robot.findall("joint"):
             parent, child = self._end(joint, "parent"), self._end(joint, "child")
@@ -120,31 +125,15 @@ class _Robot:
                 parts += bodies
                 joints += chain
         if not any(len(part.mesh.faces) for part in parts):
-            raise AssetError(f"read: {self.path.name} has no shape: give a link a visual or collision geometry")
+            lost = "".join(f"; {row.of!r}: {row.stated}, {row.reason}" for row in self.rows if row.what in ("visual", "collision"))
+            raise AssetError(f"read: {self.path.name} has no shape: give a link a visual or collision geometry{lost[:300]}")
         self.rows += self.root.unread("no counterpart in the asset")
-        locked = {joint.name for joint in joints if joint.kind is JointKind.FIXED}
-        joints = [self._following(joint, joints, locked) for joint in joints]
+        joints, rows = mechanisms.followed(joints)
+        self.rows += rows
         return Reading(
             parts=tuple(parts), joints=tuple(joints), unit=1.0, up="z", warnings=tuple(self.warnings),
             fidelity=tuple(self.rows), files=tuple(self.meshes.files),
         )  # fmt: skip
-
-    def _following(self, joint: Joint, joints: list[Joint], locked: set[str]) -> Joint:
-        """A joint whose mimicry leads somewhere."""
-        names = {other.name for other in joints if other.kind is not JointKind.FIXED}
-        if joint.mimic is None or joint.mimic.joint in names - {joint.name}:
-            return joint
-        why = "which is locked" if joint.mimic.joint in locked else "which is no movable joint of the file"
-        self.rows.append(
-            Kept(
-                of=joint.name,
-                what="mimic",
-                stated=joint.mimic.joint,
-                fate=Fate.DROPPED,
-                reason=f"it follows {joint.mimic.joint!r}, {why}",
-            )
-        )
-        return Joint(**{name: getattr(joint, name) for name in Joint.__slots__ if name != "mimic"})
 
     def _fixed(self, joint: Node) -> bool:
         kind = joint.get("type") or ""
@@ -346,7 +335,10 @@ class _Robot:
         geometry = entry.find("geometry")
         shape = geometry.first() if geometry is not None else None
         if shape is None:
-            raise AssetError(f"read: a {entry.tag} of link {link!r} has no geometry")
+            self.rows.append(
+                Kept(of=link, what=entry.tag, stated="no geometry", fate=Fate.DROPPED, reason="there is nothing of it")
+            )
+            return None
         where = f"of link {link!r}"
         if shape.tag == "mesh":
             return shape.get("filename") or "", np.array(shape.numbers("scale", 3, (1.0, 1.0, 1.0), where))

@@ -65,6 +65,8 @@ class _Stage:
     def reading(self) -> Reading:
         foreign = self.foreign
         joints, carriers, poses = self._tree()
+        joints, rows = mechanisms.followed(joints)
+        self.rows += rows
         parts = [self._part(body, poses[body.path]) for body in foreign.bodies]
         if foreign.loose and foreign.bodies:
             self._drop(
@@ -72,6 +74,8 @@ class _Stage:
             )
         if not foreign.bodies:
             parts = [self._surfaces("body", foreign.loose, np.eye(4), Pose(), Stated(), None)]
+        for fault in foreign.faults:
+            self._drop(self.path.name, "composition", fault, "the stage lacks what could not be composed")
         for prim, name, value in foreign.unread:
             self._drop(prim, name, value, "no counterpart in the asset")
         apart = []
@@ -101,7 +105,7 @@ class _Stage:
             center = (x, y, z)
         inertia = None
         if body.diagonal_inertia is not None:
-            axes = matrix_of(body.principal_axes or (1.0, 0.0, 0.0, 0.0))
+            axes = np.sign(stretch)[:, None] * matrix_of(body.principal_axes or (1.0, 0.0, 0.0, 0.0))
             inertia = axes @ np.diag(body.diagonal_inertia) @ axes.T * kilogram
         stated = Stated(
             mass=body.mass * kilogram if body.mass else None,
@@ -326,10 +330,12 @@ def _titles(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _rigid(matrix: NDArray[np.float64]) -> tuple[Pose, NDArray[np.float64]]:
-    """Where a prim is, without its scale, and the scale; its matrix acts on row vectors."""
+    """Where a prim is, without its scale, and the scale, negative along X where it mirrors; its matrix acts on row vectors."""
     axes = matrix[:3, :3]
-    stretch = np.linalg.norm(axes, axis=1)
-    turn = (axes / np.maximum(stretch, 1e-300)[:, None]).T
+    stretch = np.maximum(np.linalg.norm(axes, axis=1), 1e-300)
+    if np.linalg.det(axes / stretch[:, None]) < 0.0:
+        stretch[0] = -stretch[0]
+    turn = (axes / stretch[:, None]).T
     return Pose(position=_vec3(matrix[3, :3]), quaternion=quaternion_of(turn)), stretch
 
 
@@ -353,10 +359,10 @@ def _look(piece: Piece, matrix: NDArray[np.float64]) -> Look:
 def _placed(shape: Shape, matrix: NDArray[np.float64]) -> Shape | None:
     """A shape under a transform of turn, shift and scale; None where it is no such shape any more."""
     pose, stretch = _rigid(matrix)
-    axes = matrix[:3, :3] / np.maximum(stretch, 1e-300)[:, None]
+    axes = matrix[:3, :3] / stretch[:, None]
     if not np.allclose(axes @ axes.T, np.eye(3), atol=1e-6):
         return None  # sheared
-    local = np.abs(np.asarray(matrix_of(shape.pose.quaternion)).T) @ stretch  # scales along the shape's own axes
+    local = np.abs(np.asarray(matrix_of(shape.pose.quaternion)).T) @ np.abs(stretch)  # scales along the shape's own axes
     a, b, c = shape.size
     x, y, z = (float(value) for value in local)
     even = math.isclose(x, y, rel_tol=1e-6)

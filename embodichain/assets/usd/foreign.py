@@ -114,6 +114,8 @@ class Foreign:
     joints: tuple[ForeignJoint, ...]
     unread: tuple[tuple[str, str, str], ...] = ()
     titles: dict[str, str] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+    """What could not be composed: references that lead nowhere or in a ring."""
 
 
 def layers_of(path: Path) -> list[Path]:
@@ -152,6 +154,7 @@ def resolve(path: Path) -> Foreign:
         loose=tuple(loose),
         joints=joints,
         unread=tuple(_unread(stage)),
+        faults=tuple(" ".join(str(error).split())[:200] for error in stage.GetCompositionErrors()),
     )
 
 

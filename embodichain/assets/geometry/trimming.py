@@ -1,0 +1,105 @@
+"""Hulls of curved walls, cut back halfway into the hollow that they fill.
+
+The hull of a piece of a curved wall bulges into the hollow by the height of an arc over its chord. A plane halfway up takes away
+most of the bulge and little of the wall: over a parabola, 65% of what the chord adds for a tenth of that left out. No surface is
+then more than half as far off as it was, and there are as many hulls as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.assets.geometry.shapes import Solid, diagonal, to_mesh, to_solid
+from embodichain.types import Mesh
+
+_WEIGHT = 2.0
+"""How much worse volume left out is than volume added: over an arc, about where both surfaces are equally far off."""
+_ROUNDS = 4
+_FACETS = 6
+"""Most planes tried in a round, along the largest facets over a bulge."""
+_ALIKE = 0.995
+"""Facets whose normals have this cosine count as one: the chord of an arc comes as several triangles."""
+_DEPTHS = np.linspace(0.1, 0.9, 9)
+"""Where a plane is tried, as shares of the depth of the bulge below its facet."""
+_LEAST = 1e-4
+"""What a cut must gain, as a share of the hull's volume."""
+_DIRECTIONS = 256
+_REACH = 0.001
+"""By how much of its diagonal a thing may reach less far in any direction than before."""
+
+Vectors = NDArray[np.float64]
+
+
+def trimmed(hulls: Sequence[Mesh], solid: Solid) -> list[Mesh]:
+    """The hulls with bulges out of the solid cut back by planes, where that takes away at least twice what it leaves out.
+
+    What the solid stands on and touches planes with stays: a hull that reaches as far as the solid in some direction still does.
+    """
+    whole = to_mesh(solid)
+    ways = _ways()
+    reach = (whole.vertices @ ways.T).max(axis=0) - _REACH * diagonal(whole)
+    return [_cut_back(to_solid(hull), solid, ways, reach) for hull in hulls]
+
+
+def _cut_back(hull: Solid, solid: Solid, ways: Vectors, reach: Vectors) -> Mesh:
+    farthest = _farthest(hull, ways) >= reach
+    ways, reach = ways[farthest], reach[farthest]
+    for _ in range(_ROUNDS):
+        bulge, filled = hull - solid, hull ^ solid
+        best, better = _LEAST * hull.volume(), None
+        if bulge.volume() <= best:
+            break
+        for normal, offset in _planes(hull, bulge):
+            gain = _above(bulge, normal, offset) - _WEIGHT * _above(filled, normal, offset)
+            if gain > best:
+                rest = hull.trim_by_plane(tuple(-normal), -offset)
+                if (_farthest(rest, ways) >= reach).all():
+                    best, better = gain, rest
+        if better is None:
+            break
+        hull = better
+    return to_mesh(hull.hull())
+
+
+def _planes(hull: Solid, bulge: Solid) -> Iterator[tuple[Vectors, float]]:
+    """Planes (normal, offset) below the largest facets of the hull that a bulge lies under, at several depths of it."""
+    points, mesh = to_mesh(hull).vertices, to_mesh(bulge)
+    corners = mesh.vertices[mesh.faces]
+    crosses = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    areas = np.linalg.norm(crosses, axis=1)
+    normals = crosses / np.maximum(areas, 1e-300)[:, None]
+    tops = (points @ normals.T).max(axis=0)
+    on_hull = np.einsum("ijk,ik->ij", corners, normals).min(axis=1) > tops - 1e-6 * np.ptp(points, axis=0).max()
+    normals, areas = normals[on_hull], areas[on_hull]
+    for _ in range(_FACETS):
+        if not len(normals):
+            return
+        alike = normals @ normals[int(areas.argmax())] > _ALIKE
+        normal = areas[alike] @ normals[alike]
+        normal /= np.linalg.norm(normal)
+        top, deepest = float((points @ normal).max()), float(np.ptp(mesh.vertices @ normal))
+        for share in _DEPTHS:
+            yield normal, top - float(share) * deepest
+        normals, areas = normals[~alike], areas[~alike]
+
+
+def _above(solid: Solid, normal: Vectors, offset: float) -> float:
+    """Volume of a solid above a plane [m^3]."""
+    return solid.trim_by_plane(tuple(normal), offset).volume()
+
+
+def _farthest(solid: Solid, ways: Vectors) -> Vectors:
+    """How far a solid reaches in each direction [m]."""
+    return (to_mesh(solid).vertices @ ways.T).max(axis=0)
+
+
+def _ways() -> Vectors:
+    """Directions spread evenly over the sphere, and both of each axis; unit vectors, shape [N, 3]."""
+    steps = np.arange(_DIRECTIONS)
+    heights, turns = 1.0 - (2.0 * steps + 1.0) / _DIRECTIONS, steps * np.pi * (3.0 - np.sqrt(5.0))
+    flat = np.sqrt(1.0 - heights**2)
+    spread = np.stack([flat * np.cos(turns), flat * np.sin(turns), heights], axis=1)
+    return np.concatenate([spread, np.eye(3), -np.eye(3)])
