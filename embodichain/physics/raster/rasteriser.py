@@ -124,10 +124,11 @@ class Rasteriser:
         lights.ambient[:] = headlight.ambient if headlight.active else 0.0
         lights.head[:] = headlight.diffuse if headlight.active else 0.0
         shading.read_surfaces(solids, self._materials, self._skins)
-        shadows.light_up(
+        shadows.find(
             model.light_active, model.light_castshadow, model.light_diffuse, self._shadows, data.light_xdir, data.geom_xmat,
-            data.geom_xpos, model.geom_aabb, solids, lights, room,
+            data.geom_xpos, model.geom_aabb, solids, lights,
         )  # fmt: skip
+        shadows.light_up(model.light_active, data.geom_xmat, data.geom_xpos, solids, lights, room)
         for number, camera in enumerate(self._cameras):
             eye, axes = data.cam_xpos[camera], data.cam_xmat[camera].reshape(3, 3)
             fovy = float(model.cam_fovy[camera])

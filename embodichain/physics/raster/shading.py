@@ -211,19 +211,10 @@ def _mix(n, lanes):
 
 
 @kernel
-def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen):
-    """Writes the colours, 0 to 1, of every `step`-th sample from `start` on; with `use_chosen`, only of those in `chosen`.
-
-    A pixel is `grain` samples wide. Samples are collected one by one until LANES of them can be shaded together.
-    """
-    shown, nearness, colour, dx, dy = room.shown, room.nearness, room.colour, room.dx, room.dy
-    normals, coordinates, faces = skins.normals, skins.coordinates, solids.faces
-    xs, ys, zs = room.moved[0], room.moved[1], room.moved[2]
-    lanes, places = room.lanes, room.places
-    texels, size = lights.maps.reshape(-1), lights.maps.shape[1]
-    count = lights.count[0]
+def aim(axes, eye, lights):
+    """Computes each light's direction, and the transformation to its shadow map, from camera space."""
     aims, matrices = lights.aims, lights.matrices
-    for number in range(count):
+    for number in range(lights.count[0]):
         for k in range(3):
             aims[number, k] = np.float32(
                 lights.towards[number, 0] * axes[0, k]
@@ -239,6 +230,22 @@ def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen
                     entry += lights.frames[number, i, m] * axes[m, k]
                 matrices[number, i, k] = np.float32(entry)
             matrices[number, i, 3] = np.float32(last_entry)
+
+
+@kernel
+def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen):
+    """Writes the colours, 0 to 1, of every `step`-th sample from `start` on; with `use_chosen`, only of those in `chosen`.
+
+    A pixel is `grain` samples wide. Samples are collected one by one until LANES of them can be shaded together.
+    """
+    shown, nearness, colour, dx, dy = room.shown, room.nearness, room.colour, room.dx, room.dy
+    normals, coordinates, faces = skins.normals, skins.coordinates, solids.faces
+    xs, ys, zs = room.moved[0], room.moved[1], room.moved[2]
+    lanes, places = room.lanes, room.places
+    texels, size = lights.maps.reshape(-1), lights.maps.shape[1]
+    count = lights.count[0]
+    aims, matrices = lights.aims, lights.matrices
+    aim(axes, eye, lights)
     smooth, uv = room.smooth, room.uv
     paint, surface, levels, pixels, turns = skins.paint, skins.surface, skins.levels, skins.texels, room.turns
     chosen, owner = room.chosen, solids.owner
