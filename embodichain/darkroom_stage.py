@@ -1,4 +1,7 @@
-"""A darkroom in a process of its own: it takes reels out of one ring and writes whole trajectories into another."""
+"""A darkroom in a process of its own: it takes reels out of one ring and writes whole trajectories into another.
+
+It draws on a CPU or, into a ring on a GPU, on that GPU: `CardRoom`.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,15 @@ from dataclasses import dataclass
 
 from numpy.typing import NDArray
 
+from embodichain.card_room import CardRoom
 from embodichain.darkroom import Darkroom, posable
 from embodichain.errors import RingTimeout
-from embodichain.ring.contract import AnyLease, AnyRing, SlotSource
+from embodichain.ring.contract import AnyLease, AnyRing, AnySlot, SlotSource
+from embodichain.ring.device_lease import DeviceSlot
+from embodichain.ring.device_ring import DeviceRing
 from embodichain.stage import Stage
 from embodichain.types import Timings, TrajectoryId
-from embodichain.types.reels import NOTES, PICTURES, SCENE, STAGE
+from embodichain.types.reels import NOTES, PICTURES, SCENE, STAGE, DarkroomPlace
 from embodichain.world import World
 
 __all__ = ["DarkroomStage", "Developed"]
@@ -34,11 +40,12 @@ class DarkroomStage:
     be published twice.
     """
 
-    def __init__(self, world: World, reels: AnyRing, ring: SlotSource) -> None:
-        """The caller keeps both rings. Raises ConfigError for a physics whose pictures cannot be drawn later."""
+    def __init__(self, world: World, reels: AnyRing, ring: SlotSource, *, place: DarkroomPlace = DarkroomPlace.HOST) -> None:
+        """The caller keeps both rings. Raises ConfigError for a physics whose pictures cannot be drawn later, or not on a card."""
         self._reels, self._ring = reels, ring
         self._physics = world.make_physics()
         posable(self._physics)
+        self._card = CardRoom(world.config, self._physics, ring) if place is DarkroomPlace.CARD else None
         self._darkroom = Darkroom(world.config, self._physics)
         self._stage = Stage(world.robot, world.assets)
         self._kept = [field.name for field in world.stream_spec.fields if field.name not in PICTURES]
@@ -63,11 +70,28 @@ class DarkroomStage:
             self._blocked_s += time.perf_counter() - before
         with reserved as slot:
             developed = self._develop(self._in_hand[0], slot)
+            if isinstance(slot, DeviceSlot):
+                self._publish(slot)
         self._in_hand.release()
         self._in_hand = None
         return developed
 
-    def _develop(self, reel: Mapping[str, NDArray], slot: Mapping[str, NDArray]) -> Developed:
+    def _publish(self, slot: DeviceSlot) -> None:
+        """Publishes a slot on a device, however long that takes to finish: once begun it only goes forward, so the reel is used.
+
+        Were the reel developed again after a RingTimeout, its trajectory would be published twice.
+        """
+        ring = self._ring
+        assert isinstance(ring, DeviceRing)
+        slot.publish(timeout_s=0.0, streams=() if self._card is None else self._card.streams)
+        while True:
+            try:
+                ring.flush(timeout_s=1.0)
+                return
+            except RingTimeout:
+                continue
+
+    def _develop(self, reel: Mapping[str, NDArray], slot: AnySlot) -> Developed:
         timings, num_frames = Timings(blocked_s=self._blocked_s), int(reel["num_chunks"]) + 1
         self._blocked_s = 0.0
         for name in self._kept:
@@ -75,6 +99,9 @@ class DarkroomStage:
         before = time.perf_counter()
         self._physics.reset(self._stage.read(reel[SCENE], int(reel[STAGE])))
         timings.render_s += time.perf_counter() - before  # setting the scene is part of the cost of pictures
+        if self._card is not None:
+            self._card.draw(slot, reel[NOTES][:num_frames], timings)
+            return Developed(number=TrajectoryId.unpack(int(reel["trajectory_id"])).sequence, timings=timings)
         canvas = self._darkroom.canvas(slot)
         self._darkroom.draw(canvas, reel[NOTES], num_frames, timings)
         self._darkroom.encode(canvas, slot, num_frames, timings)

@@ -12,7 +12,7 @@ from scipy.signal import lfilter
 
 from embodichain.errors import SceneError
 from embodichain.physics import noise
-from embodichain.types import CONTROL_HZ, CameraLook, NoiseSource, Scene
+from embodichain.types import CONTROL_HZ, CameraLook, Looks, NoiseSource, Scene
 
 Floats = NDArray[np.float64]
 
@@ -68,6 +68,11 @@ class Film:
         self._paths = _wandering(wander.seed, np.array(deviations), wander.time_constant_s, control_hz)
         self._changes = bool(np.any(self._paths))
         self._developed = looks.exposure != 0.0 or looks.noise != 0.0 or wander.exposure != 0.0
+
+    @property
+    def looks(self) -> Looks:
+        """The looks of the scene."""
+        return self._scene.looks
 
     def pose(self, model: mujoco.MjModel, time_s: float) -> None:
         """Writes lights and cameras as of `time_s` [s] into the model."""

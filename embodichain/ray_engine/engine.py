@@ -36,7 +36,7 @@ from embodichain.ring.gateway import Gateway, RemoteRing
 from embodichain.ring.open import attach_ring, create_ring
 from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, produce
 from embodichain.types import RingSpec, TrajectoryId, TrajectorySpec
-from embodichain.types.reels import CameraMode, reel_spec
+from embodichain.types.reels import CameraMode, DarkroomPlace, reel_spec
 from embodichain.world import World
 
 _WATCH_S = 0.5
@@ -127,10 +127,10 @@ class SimulationWorker:
 class LabActor:
     """A `DarkroomStage` as an actor on the ring's node."""
 
-    def __init__(self, world: World, reels: RingHome, reel: TrajectorySpec, home: RingHome) -> None:
+    def __init__(self, world: World, reels: RingHome, reel: TrajectorySpec, home: RingHome, place: DarkroomPlace) -> None:
         os.environ.setdefault("NUMBA_NUM_THREADS", "1")
         self._rings = attach_ring(reels.path, reel), attach_ring(home.path, world.stream_spec, reads=False)
-        self._stage = DarkroomStage(world, *self._rings)
+        self._stage = DarkroomStage(world, *self._rings, place=place)
 
     def pid(self) -> int:
         """The process id; answered once the darkroom is ready."""
@@ -332,7 +332,8 @@ class RayEngine:
         actor_class = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(LabActor)
         here = NodeAffinitySchedulingStrategy(home.node, soft=False)
         there = actor_class.options(scheduling_strategy=here)
-        return Lab(lambda: there.remote(self._world, reels, self._spec, home), hang_s=self._config.hang_s)
+        place = self._config.darkroom
+        return Lab(lambda: there.remote(self._world, reels, self._spec, home, place), hang_s=self._config.hang_s)
 
     def _open_gateway(self) -> ray.actor.ActorHandle | None:
         """Starts a gateway on the ring's node if workers may be on other nodes: a cluster was named, or Ray has several nodes."""

@@ -91,6 +91,10 @@ class Device(Protocol):
         """Copies a few bytes from the device; complete on return."""
         ...
 
+    def launch(self, kernel: Callable[[], object]) -> None:
+        """Calls `kernel`, which enqueues kernels on streams of its own or of this thread; a simulated device calls it later."""
+        ...
+
     def streams(self) -> tuple[int, ...]:
         """The default streams of this thread's kernels: the current streams of all loaded array libraries.
 

@@ -35,6 +35,7 @@ def open_engine(
         budgets=config.budgets,
         hang_s=config.hang_s,
         camera=config.camera,
+        darkroom=config.darkroom,
         log=log,
     )
     engine = RayEngine(world, ring, spread, start=start, limit=limit)

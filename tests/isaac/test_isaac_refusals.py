@@ -76,7 +76,9 @@ def test_every_value_of_a_scene_that_expansion_may_vary_is_known_to_be_varied():
         if field.name not in ("seed", "time_constant_s"):
             assert varied(replace(still, looks=Looks(wander=replace(Wander(), **{field.name: 0.5})))), field.name
     values = {"textures": {"table": Texture.WOOD}, "cameras": {"top": CameraLook(zoom=2.0)}, "exposure": 1.0, "noise": 0.1}
-    assert {field.name for field in fields(Looks)} == {*values, "wander", "noise_source"}, "a source of noise is nothing without noise"
+    assert {field.name for field in fields(Looks)} == {*values, "wander", "noise_source"}, (
+        "a source of noise is nothing without noise"
+    )
     for name, value in values.items():
         assert varied(replace(still, looks=replace(Looks(), **{name: value}))), name
 
