@@ -9,20 +9,22 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.card_room import CardRoom
+from embodichain.config import WorldConfig
 from embodichain.darkroom import Darkroom, posable
-from embodichain.errors import RingTimeout
+from embodichain.errors import ConfigError, RingTimeout
+from embodichain.protocols import Physics
 from embodichain.ring.contract import AnyLease, AnyRing, AnySlot, SlotSource
 from embodichain.ring.device_lease import DeviceSlot
-from embodichain.ring.device_ring import DeviceRing
+from embodichain.ring.placement import OnDevice
 from embodichain.stage import Stage
-from embodichain.types import Timings, TrajectoryId
+from embodichain.types import NoiseSource, Timings, TrajectoryId
 from embodichain.types.reels import NOTES, PICTURES, SCENE, STAGE, DarkroomPlace
 from embodichain.world import World
 
-__all__ = ["DarkroomStage", "Developed"]
+__all__ = ["CardRoom", "DarkroomStage", "Developed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,7 @@ class DarkroomStage:
         Were the reel developed again after a RingTimeout, its trajectory would be published twice.
         """
         ring = self._ring
-        assert isinstance(ring, DeviceRing)
+        assert isinstance(ring, OnDevice)
         slot.publish(timeout_s=0.0, streams=() if self._card is None else self._card.streams)
         while True:
             try:
@@ -113,3 +115,53 @@ class DarkroomStage:
             self._in_hand.release()
             self._in_hand = None
         self._physics.close()
+
+
+class CardRoom:
+    """Draws episodes into slots of a ring on a device. Owned by one thread."""
+
+    def __init__(self, config: WorldConfig, physics: Physics, ring: SlotSource) -> None:
+        """Raises ConfigError, which says what to change, when the ring, the world or the machine does not allow it."""
+        from embodichain.physics.mujoco import MujocoPhysics
+        from embodichain.physics.warp.card import open_card
+
+        if not isinstance(ring, OnDevice):
+            raise ConfigError(
+                "a darkroom on a card draws into a ring on that card, and this one is in host memory: "
+                "set ring.placement cuda, or stream.darkroom host"
+            )
+        if not isinstance(physics, MujocoPhysics):
+            raise ConfigError(f"a card draws worlds of MuJoCo, not of {type(physics).__name__}: set stream.darkroom host")
+        physics.check_card()
+        if config.encode.factory:
+            raise ConfigError(
+                f"a darkroom on a card streams pixels and does not encode them with {config.encode.factory!r}: "
+                "leave world.encode.factory empty, or set stream.darkroom host"
+            )
+        noise = config.visual
+        if noise.enabled and noise.noise != (0.0, 0.0) and noise.noise_source is NoiseSource.NORMAL:
+            raise ConfigError(
+                f"noise {noise.noise} is drawn from NumPy's normal numbers, which no card draws: set world.visual.noise_source "
+                "hash (other pictures than before), world.visual.noise '0 0', or stream.darkroom host"
+            )
+        self._physics, self._ring = physics, ring
+        device = ring.device
+        self._card = open_card(device.kind, getattr(device, "ordinal", 0))
+
+    @property
+    def streams(self) -> tuple[int, ...]:
+        """The streams, beside this thread's own, whose work a slot has to wait for."""
+        return () if self._card.stream is None else (self._card.stream,)
+
+    def draw(self, slot: AnySlot, notes: NDArray[np.float64], timings: Timings) -> None:
+        """Enqueues the drawing of the physics' scene at `notes` [F, N] into the slot; publish it with `streams`."""
+        before = time.perf_counter()
+        assert isinstance(slot, DeviceSlot)
+        there = set(slot)  # not `name in slot`, which would open the field on the host
+        out = {name: slot.device(name) for name in PICTURES if name in there}
+        shot = self._physics.shoot(notes)
+
+        with self._ring.lock:
+            self._ring.device.launch(lambda: self._card.draw(shot, out))
+        timings.render_s += time.perf_counter() - before
+        timings.frames += len(notes)

@@ -9,16 +9,18 @@ import pytest
 from embodichain.assets.chain.config import AssetsConfig
 from embodichain.config import EncodeConfig, WorldConfig
 from embodichain.darkroom_stage import DarkroomStage
+from embodichain.engine import Engine
 from embodichain.errors import ConfigError, RingTimeout
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.prepare import prepare
-from embodichain.ring.delayed import DelayedDevice
+from embodichain.ray_engine import RayConfig, RayEngine
+from embodichain.ring.delayed import COMPUTE_STREAM, DelayedDevice
 from embodichain.ring.device_ring import DeviceRing
 from embodichain.ring.open import create_ring
 from embodichain.ring.ring import Ring
 from embodichain.stages import RolloutStage, SceneStage
-from embodichain.types import NoiseSource, RingSpec
+from embodichain.types import NoiseSource, RingSpec, TrajectoryId
 from embodichain.types.reels import CameraMode, DarkroomPlace, reel_spec
 from embodichain.world import World
 from learner.runs.options import RunWords, resolve
@@ -86,6 +88,18 @@ class Slow(DelayedDevice):
             super().step(count)
 
 
+class CopiesFirst(DelayedDevice):
+    """A device whose kernels run when no copy is waiting: the worst that can befall a slot that is published too early."""
+
+    def step(self, count: int = 1) -> None:
+        kernels = self._queues.pop(COMPUTE_STREAM)
+        for _ in range(count):
+            if not self.busy:
+                self._queues[COMPUTE_STREAM] = kernels
+            super().step()
+        self._queues[COMPUTE_STREAM] = kernels
+
+
 def rings(world: World, device: DelayedDevice, slots: int = 2) -> tuple[Ring, DeviceRing]:
     reels = Ring.create(RingSpec(trajectory=reel_spec(world.stream_spec), num_slots=2, max_reads=1))
     spec = RingSpec(trajectory=world.stream_spec, num_slots=slots, max_reads=1)
@@ -93,11 +107,11 @@ def rings(world: World, device: DelayedDevice, slots: int = 2) -> tuple[Ring, De
 
 
 @pytest.mark.parametrize("place", DarkroomPlace)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("device", [DelayedDevice(0, steps_per_poll=1), DelayedDevice(1, steps_per_poll=1), CopiesFirst(2)])
 def test_a_slot_on_a_device_is_readable_when_its_pictures_are_complete_and_they_are_those_of_snapshots(
-    world, shots, place, seed, no_shared_memory_left
+    world, shots, place, device, no_shared_memory_left
 ):
-    reels, ring = rings(world, DelayedDevice(seed, steps_per_poll=1))
+    reels, ring = rings(world, device)
     with reels, ring:
         stage = DarkroomStage(world, reels, ring, place=place)
         for reel, snapshot in zip(*shots, strict=True):
@@ -139,6 +153,40 @@ def test_no_room_in_the_ring_keeps_the_reel(world, shots, no_shared_memory_left)
             pass
         assert stage.step(timeout_s=1.0) is not None
         stage.close()
+
+
+@pytest.mark.slow
+def test_a_darkroom_of_the_engine_draws_into_a_ring_on_a_device(world, no_shared_memory_left):
+    """Through Ray: the same trajectories as those of a serial engine into host memory."""
+    numbers = 6
+    with Ring.create(RingSpec(trajectory=world.stream_spec, num_slots=numbers, max_reads=1)) as ring:
+        with Engine(world, ring, limit=numbers) as engine:
+            while not engine.exhausted:
+                engine.feed()
+        expected = drained(ring)
+    config = RayConfig(workers=1, camera=CameraMode.DARKROOM, darkroom=CARD)
+    with create_ring(RingSpec(trajectory=world.stream_spec, num_slots=numbers, max_reads=1), "delayed") as ring:
+        with RayEngine(world, ring, config, limit=numbers) as engine:
+            until = time.monotonic() + 500.0
+            while not engine.exhausted and time.monotonic() < until:
+                engine.check()
+                time.sleep(0.1)
+            assert engine.exhausted, engine.report
+        found = drained(ring)
+    assert expected and found.keys() == expected.keys()
+    for number, trajectory in expected.items():
+        for name, values in trajectory.items():
+            if name not in ("trajectory_id", "info"):
+                assert np.array_equal(values, found[number][name]), f"{name} of scene {number}"
+
+
+def drained(ring) -> dict[int, dict[str, np.ndarray]]:
+    found = {}
+    while ring.stats().ready:
+        with ring.sample(1, timeout_s=5.0) as batch:
+            read = {field.name: np.array(batch[0][field.name]) for field in ring.spec.trajectory.fields}
+        found[TrajectoryId.unpack(int(read["trajectory_id"])).sequence] = read
+    return found
 
 
 # -------------------------------------------------------------------------------------------------------------- refusals

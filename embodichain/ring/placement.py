@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +123,25 @@ class Device(Protocol):
 
     def view(self, pointer: int, shape: tuple[int, ...], dtype: str, strides: tuple[int, ...] | None, owner: object) -> Any:
         """An array over device memory, without a copy, with DLPack; it keeps `owner` alive."""
+        ...
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """What tells a ring on a device from one in host memory; implementation: `device_ring.DeviceRing`."""
+
+    @property
+    def device(self) -> Device:
+        """Where its payload is."""
+        ...
+
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """The lock to hold while the device is used."""
+        ...
+
+    def flush(self, timeout_s: float = 5.0) -> None:
+        """Waits until nothing is pending; raises RingTimeout when the device takes longer."""
         ...
 
 

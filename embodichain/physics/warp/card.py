@@ -7,18 +7,20 @@ but for pixels where the order of triangles decides. Everything is enqueued on o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import warp as wp
 
 from embodichain.errors import ConfigError
-from embodichain.physics.raster.rasteriser import Rasteriser
-from embodichain.physics.raster.shot import Shot
 from embodichain.physics.raster.views import casters
-from embodichain.physics.render import start_warp
 from embodichain.physics.warp import drawing, shading
+from embodichain.physics.warp.begin import start_warp
+
+if TYPE_CHECKING:  # a machine that only draws needs no MuJoCo
+    from embodichain.physics.raster.rasteriser import Rasteriser
+    from embodichain.physics.raster.shot import Shot
 
 __all__ = ["Card", "open_card"]
 
