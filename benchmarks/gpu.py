@@ -24,7 +24,6 @@ import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -42,14 +41,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+sys.path.append(str(HERE))
+from gpu_here import Figures, darkroom, pack, reels, sm90, worlds
+
 LIMITS_S = {"ceilings": 25, "ring": 100, "gather": 30, "ttt": 100, "learner": 250}
+"""Time limit of each stage [s], together under nine minutes; stages on a CPU have no limit."""
 WITH_WARP_S = {"darkroom": 120}
 """The same of stages that need Warp, which comes in a second pack."""
-"""Time limit of each stage [s], together under nine minutes; stages on a CPU have no limit."""
 ON_CPU = ("reels", "darkroom", "sm90", "pack", "worlds")
 BESIDE = ("sm90", "pack", "worlds")
 """Stages that run beside the others on a CPU with two cores: they report no times by a clock that they share."""
-Figures = dict[str, Any]
 
 
 def import_stages() -> None:
@@ -393,49 +394,6 @@ def training(name: str, batch: int, device: str, repeats: int) -> Figures:
         figures["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
         torch.cuda.reset_peak_memory_stats()
     return figures
-
-
-# -------------------------------------------------------------------------------------------------- what a CPU can say
-
-
-def _script(name: str) -> Any:
-    """A script beside this one, as a module."""
-    sys.path.append(str(HERE))
-    return importlib.import_module(name)
-
-
-def reels(_device: str, quick: bool) -> Figures:
-    """Whether the three ways to render a stream give the same bytes, and the cost of the two deferred ones over the first."""
-    return _script("reels").measure(quick)
-
-
-def darkroom(device: str, quick: bool) -> Figures:
-    """Pictures a second that a card draws, and how many of their pixels are not the CPU's. On a CPU, of a small load made here."""
-    stage = _script("gpu_darkroom")
-    if device == "cuda":
-        return stage.measure(ROOT / ".gpu" / "b" / "load", device, quick)
-    with tempfile.TemporaryDirectory() as folder:
-        stage.write(Path(folder), frames=2, size=64, tasks=("turn_switch",))
-        return stage.measure(Path(folder), device, quick)
-
-
-def sm90(_device: str, quick: bool) -> Figures:
-    """How many modules of the ray caster, the renderer on a GPU, compile for compute capability 9.0 here."""
-    return _script("gpu_modules").measure(quick)
-
-
-def pack(_device: str, _quick: bool) -> Figures:
-    """Size of the pack for the stages that need a GPU."""
-    done = subprocess.run(
-        [sys.executable, str(HERE / "gpu_pack.py"), "--json"], capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    assert not done.returncode, done.stderr.strip().splitlines()[-1]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def worlds(_device: str, quick: bool) -> Figures:
-    """Whether experts earn the same verdicts in worlds of MuJoCo Warp as in those of MuJoCo C, and what a control step costs."""
-    return _script("gpu_worlds").measure(quick)
 
 
 STAGES: dict[str, Callable[[str, bool], Figures]] = {

@@ -97,7 +97,7 @@ def missing() -> dict[str, Path]:
     """Top-level modules that the stages import and the machine lacks, with their paths here. Raises SystemExit for binaries."""
     benchmarks = str(ROOT / "benchmarks")
     listed = _python(_LIST.format(benchmarks=benchmarks)).split()
-    there = known() | set(sys.stdlib_module_names) | {"embodichain", "learner", "__main__", "gpu", "harness"}
+    there = known() | set(sys.stdlib_module_names) | {"embodichain", "learner", "__main__", "gpu", "gpu_here", "harness"}
     found: dict[str, Path] = {}
     for entry in map(Path, sys.path):
         for name in listed:
@@ -157,7 +157,7 @@ def prove(archive: Path, names: set[str]) -> None:
             tar.extractall(site, filter="data")
         if absent := names - {path.stem for path in Path(site).iterdir()}:
             raise SystemExit(f"the pack lacks {sorted(absent)}")
-        allowed = sorted(known() | names | {"embodichain", "learner", "gpu", "harness", "__main__"})
+        allowed = sorted(known() | names | {"embodichain", "learner", "gpu", "gpu_here", "harness", "__main__"})
         _python(_ALONE.format(allowed=allowed, site=site, root=str(ROOT), benchmarks=str(ROOT / "benchmarks"), ours=_OURS))
 
 

@@ -73,8 +73,9 @@ def same(found, expected, frames):
         assert np.array_equal(found[name][:frames], array[:frames]), name
 
 
-def test_every_picture_depth_and_label_is_the_rasterisers(card, physics, monkeypatch):
-    monkeypatch.setattr(card_module, "_BATCH", 2)
+@pytest.mark.parametrize("batch", [1, 2, 64])
+def test_every_picture_depth_and_label_is_the_rasterisers(card, physics, batch, monkeypatch):
+    monkeypatch.setattr(card_module, "_BATCH", batch)
     notes, taken = played(physics, things(), 5)
     assert taken["rgb"].std() > 20 and taken["segmentation"].max() == 4
     out = canvas(7)
