@@ -92,7 +92,9 @@ def test_only_what_a_trajectory_has_is_written(card, physics):
 
 
 def test_shots_are_drawn_in_any_order_and_know_nothing_of_later_scenes(card, physics):
-    scenes = [things(seed=1), replace(things(seed=2), lights=LIGHTS[:1], looks=Looks()), scene(seed=3, lights=())]
+    other = things(seed=2)
+    painted = (replace(other.objects[0], color=(0.1, 0.3, 0.9, 1.0)), *other.objects[1:])
+    scenes = [things(seed=1), replace(other, objects=painted, lights=LIGHTS[:1], looks=Looks()), scene(seed=3, lights=())]
     shots, expected = [], []
     for number, one in enumerate(scenes):
         notes, taken = played(physics, one, 2, number)
@@ -104,10 +106,23 @@ def test_shots_are_drawn_in_any_order_and_know_nothing_of_later_scenes(card, phy
         same(out, expected[number], 2)
 
 
-@pytest.mark.parametrize("camera", ['pos="0 -1.2 0.5" xyaxes="1 0 0 0 0.4 1"', 'pos="-0.5 0.35 0.25"', 'pos="0.3 -0.3 0.2"'])
-def test_all_solids_from_afar_and_from_within(card, camera):
-    """The camera stands in a sphere or box, so that triangles cross its near plane."""
-    model = room(SHAPES, camera=camera)
+TOPS = "".join(
+    f'<geom type="box" size="0.2 0.2 0.1" pos="{0.1 * number} 0.05 0.1" rgba="{number / 3} 0.5 0.2 1"/>' for number in range(3)
+)
+"""Boxes whose tops lie in one plane and overlap."""
+
+
+@pytest.mark.parametrize(
+    ("shapes", "camera"),
+    [
+        (SHAPES, 'pos="0 -1.2 0.5" xyaxes="1 0 0 0 0.4 1"'),
+        (SHAPES, 'pos="-0.5 0.35 0.25"'),  # in the sphere, so that triangles cross the near plane
+        (SHAPES, 'pos="0.3 -0.3 0.2"'),  # in the box
+        (TOPS, 'pos="0.13 -0.21 1.1" xyaxes="1 0.1 0 -0.1 0.9 0.2"'),
+    ],
+)
+def test_all_solids_from_afar_and_from_within_and_surfaces_in_one_plane(card, shapes, camera):
+    model = room(shapes, camera=camera)
     data = mujoco.MjData(model)
     painter = Rasteriser(model, width=SIZE, height=SIZE, cameras=("eye",))
     rgb, depth = np.zeros((1, SIZE, SIZE, 3), np.uint8), np.zeros((1, SIZE, SIZE), np.float32)
