@@ -65,7 +65,8 @@ def write(folder: Path, *, frames: int = FRAMES, size: int = SIZE, tasks: tuple[
                 physics.step(np.asarray(world.robot.home) + rng.normal(size=world.robot.command_size) * 0.1)
             physics.note(notes[frame])
             physics.render(rgb[frame], depth[frame])
-        np.savez_compressed(folder / f"{task}.npz", rgb=rgb, depth=depth, **flat(physics.shoot(notes)))
+        arrays: dict[str, Any] = {"rgb": rgb, "depth": depth, **flat(physics.shoot(notes))}
+        np.savez_compressed(folder / f"{task}.npz", **arrays)
         physics.close()
 
 

@@ -1,5 +1,6 @@
 """What a card draws is to the bit what the rasteriser draws, for its kernels run on Warp's CPU device here."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import mujoco
@@ -8,16 +9,23 @@ import pytest
 from physics_parts import block, gantry, placed, scene, switch
 from test_raster import SHAPES, room
 
+from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, SceneError
+from embodichain.expand.visual import VisualConfig
 from embodichain.physics.film import Exposure
 from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.physics.raster.rasteriser import Rasteriser
 from embodichain.physics.raster.shot import Shooting
 from embodichain.physics.warp import card as card_module
 from embodichain.physics.warp.card import open_card
+from embodichain.prepare import prepare
+from embodichain.stages import SceneStage
+from embodichain.tasks import TASKS
 from embodichain.types import CameraLook, Light, Looks, NoiseSource, Texture, Wander
+from embodichain.types.reels import MOST_NUMBERS
 
 SIZE = 48
+VISUAL = VisualConfig(enabled=True, noise_source=NoiseSource.HASH)
 LOOKS = Looks(
     textures={"table": Texture.WOOD, "a": Texture.CHECKER},
     cameras={"head": CameraLook(zoom=1.2, turn=(0.02, 0.0, 0.01))},
@@ -135,6 +143,30 @@ def test_all_solids_from_afar_and_from_within_and_surfaces_in_one_plane(card, sh
     out = canvas(1, 1, SIZE)
     card.draw(taken.finished(), out)
     same(out, {"rgb": rgb[None], "depth": depth[None], "segmentation": labels[geoms][None]}, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [name for name in TASKS.built_in if name != "counting"])
+def test_every_task_is_drawn_to_the_bit(card, task):
+    """Scenes with all looks expanded, grains, jointed things."""
+    world = prepare(WorldConfig(tasks=(task,), width=64, height=64, visual=replace(VISUAL, noise=(0.01, 0.02))), lambda *_: None)
+    physics, found, number = world.make_physics(), None, 0
+    while found is None:
+        with suppress(SceneError):
+            found = SceneStage(world).step(number)[1]
+        number += 1
+    physics.reset(found)
+    rng, notes, taken = np.random.default_rng(0), np.zeros((3, MOST_NUMBERS)), canvas(3, len(world.robot.cameras), 64, 64)
+    for frame in range(3):
+        for _ in range(20):
+            physics.step(np.asarray(world.robot.home) + rng.normal(size=world.robot.command_size) * 0.1)
+        physics.note(notes[frame])
+        physics.render(*(taken[name][frame] for name in ("rgb", "depth", "segmentation")))
+    out = canvas(3, len(world.robot.cameras), 64, 64)
+    card.draw(physics.shoot(notes), out)
+    same(out, taken, 3)
+    assert taken["segmentation"].max() >= 3
+    physics.close()
 
 
 def test_without_shadows_too(card):
