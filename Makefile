@@ -92,8 +92,8 @@ $(PEERS)/.installed: benchmarks/peers/requirements.txt
 	$(PEERS)/bin/pip install -q -r $<
 	@touch $@
 
-gpu-pack: setup ## what a bare GPU machine lacks, in one archive, proven to be enough; there: bash .gpu/a/run.sh
-	$(BIN)/python benchmarks/gpu_pack.py
+gpu-pack: setup ## what a bare GPU machine lacks, in two packs; there: bash .gpu/a/run.sh, then .gpu/b/run.sh
+	$(BIN)/python benchmarks/gpu_pack.py --warp
 
 bench-exchange: setup $(EXCHANGE)/.installed $(FOREIGN)/.installed ## data sets against lerobot's own writer, Meta-World against itself
 	$(BIN)/python benchmarks/exchange.py --json

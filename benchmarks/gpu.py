@@ -24,8 +24,10 @@ import re
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +41,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+sys.path.append(str(HERE))
+from gpu_here import Figures, darkroom, pack, reels, sm90, worlds
+
 LIMITS_S = {"ceilings": 25, "ring": 100, "gather": 30, "ttt": 100, "learner": 250}
 """Time limit of each stage [s], together under nine minutes; stages on a CPU have no limit."""
-ON_CPU = ("reels", "sm90", "pack", "worlds")
-Figures = dict[str, Any]
+WITH_WARP_S = {"darkroom": 120}
+"""The same of stages that need Warp, which comes in a second pack."""
+ON_CPU = ("reels", "darkroom", "sm90", "pack", "worlds")
+BESIDE = ("sm90", "pack", "worlds")
+"""Stages that run beside the others on a CPU with two cores: they report no times by a clock that they share."""
 
 
 def import_stages() -> None:
@@ -388,38 +396,8 @@ def training(name: str, batch: int, device: str, repeats: int) -> Figures:
     return figures
 
 
-# -------------------------------------------------------------------------------------------------- what a CPU can say
-
-
-def reels(_device: str, quick: bool) -> Figures:
-    """Whether the three ways to render a stream give the same bytes, and the cost of the two deferred ones over the first."""
-    sys.path.append(str(HERE))
-    return importlib.import_module("reels").measure(quick)
-
-
-def sm90(_device: str, quick: bool) -> Figures:
-    """How many modules of the ray caster, the renderer on a GPU, compile for compute capability 9.0 here."""
-    sys.path.append(str(HERE))
-    return importlib.import_module("gpu_modules").measure(quick)
-
-
-def pack(_device: str, _quick: bool) -> Figures:
-    """Size of the pack for the stages that need a GPU."""
-    done = subprocess.run(
-        [sys.executable, str(HERE / "gpu_pack.py"), "--json"], capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    assert not done.returncode, done.stderr.strip().splitlines()[-1]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def worlds(_device: str, quick: bool) -> Figures:
-    """Whether experts earn the same verdicts in worlds of MuJoCo Warp as in those of MuJoCo C, and what a control step costs."""
-    sys.path.append(str(HERE))
-    return importlib.import_module("gpu_worlds").measure(quick)
-
-
 STAGES: dict[str, Callable[[str, bool], Figures]] = {
-    stage.__name__: stage for stage in (ceilings, ring, gather, ttt, learner, reels, sm90, pack, worlds)
+    stage.__name__: stage for stage in (ceilings, ring, gather, ttt, learner, darkroom, reels, sm90, pack, worlds)
 }
 
 
@@ -445,11 +423,23 @@ def main() -> None:
     out = options.out or Path(os.environ.get("OUT") or ROOT / "build" / "gpu")
     out.mkdir(parents=True, exist_ok=True)
     figures: Figures = {}
-    for name in options.stages or (*LIMITS_S, *(ON_CPU if options.cpu else ())):
-        figures[name] = run_stage(name, options, out)
-        (out / "gpu.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
-        if not options.json:
-            print(f"{name}: {json.dumps(figures[name])}", flush=True)
+    names = options.stages or (*LIMITS_S, *(ON_CPU if options.cpu else ()))
+    beside = [name for name in names if name in BESIDE and options.cpu]
+    lanes = [[name for name in names if name not in beside], beside]
+    lock = threading.Lock()
+
+    def run(lane: Sequence[str]) -> None:
+        for name in lane:
+            found = run_stage(name, options, out)
+            with lock:
+                figures[name] = found
+                (out / "gpu.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+                if not options.json:
+                    print(f"{name}: {json.dumps(found)}", flush=True)
+
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        for done in [pool.submit(run, lane) for lane in lanes]:
+            done.result()
     for name in ON_CPU:  # figures of the CPU stages also go to the top level
         figures |= {key: value for key, value in figures.get(name, {}).items() if not isinstance(value, dict) and key != "took_s"}
     if options.json:
@@ -460,16 +450,10 @@ def main() -> None:
 
 def run_stage(name: str, options: argparse.Namespace, out: Path) -> Figures:
     """Runs one stage in a process of its own."""
-    command = [
-        sys.executable,
-        __file__,
-        "--stage",
-        name,
-        *(["--cpu"] if options.cpu else []),
-        *(["--quick"] if options.quick else []),
-    ]
+    flags = [flag for flag, given in (("--cpu", options.cpu), ("--quick", options.quick)) if given]
+    command = [sys.executable, __file__, "--stage", name, *flags]
     began = time.perf_counter()
-    limit = None if options.cpu else LIMITS_S.get(name)
+    limit = None if options.cpu else (LIMITS_S | WITH_WARP_S).get(name)
     try:
         done = subprocess.run(
             command,

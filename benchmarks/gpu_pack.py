@@ -1,10 +1,13 @@
-"""Packs the packages that a bare GPU machine lacks for `benchmarks/gpu.py` into one archive: `make gpu-pack`.
+"""Packs what a bare GPU machine lacks for `benchmarks/gpu.py` into two packs of at most 46 MB: `make gpu-pack`.
 
-    python benchmarks/gpu_pack.py [--json] [--out .gpu]
+    python benchmarks/gpu_pack.py [--json] [--out .gpu] [--warp]
 
 The stages are imported here; the packages that they load and `gpu_machine.txt` does not list go into `.gpu/a/site.tar.xz`. They
 must be pure Python, because the GPU machine has another version of Python. The archive is tested by unpacking it elsewhere and
 importing the stages with only the listed packages and the archive. On the GPU machine, in this repository: `bash .gpu/a/run.sh`.
+
+With `--warp`, which takes minutes, Warp travels too, one half in each pack: `.gpu/b` has the other half and the load of the stage
+`darkroom`. There: `bash .gpu/a/run.sh`, then on the same machine `bash .gpu/b/run.sh`.
 """
 
 from __future__ import annotations
@@ -35,6 +38,32 @@ tar -xJf "$here/site.tar.xz" -C "$site"
 cd "$here/../.."
 export PYTHONPATH="$PWD:$site"
 exec python3 benchmarks/gpu.py %s --out "$OUT" --json
+"""
+_KEEP = """
+# For the second pack, which comes alone with another command.
+store=${EMBODICHAIN_PACKS:-/opt/embodichain-packs}
+mkdir -p "$store" && cp "$here/warp.part1" "$here/site.tar.xz" "$store/"
+"""
+_RUN_B = """#!/bin/bash
+# After .gpu/a/run.sh on the same machine: joins the halves of Warp and measures what draws with it. Figures come to $OUT/gpu.json.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+export OUT=${OUT:-$here/out} PYTHONUNBUFFERED=1
+store=${EMBODICHAIN_PACKS:-/opt/embodichain-packs}
+site=$(mktemp -d)
+tar -xJf "$store/site.tar.xz" -C "$site" || { echo "run .gpu/a/run.sh on this machine first" >&2; exit 2; }
+stages="darkroom"
+if cat "$store/warp.part1" "$here/warp.part2" > "$site/warp.tar.xz" 2>/dev/null \\
+    && echo "$(cat "$here/warp.sha256")  $site/warp.tar.xz" | sha256sum --check --quiet; then
+    tar -xJf "$site/warp.tar.xz" -C "$site"
+else
+    echo "half of Warp is missing or broken: run .gpu/a/run.sh here first; measuring what needs no Warp" >&2
+    stages="ring learner"
+fi
+rm -f "$site/warp.tar.xz"
+cd "$here/../.."
+export PYTHONPATH="$PWD:$site"
+exec python3 benchmarks/gpu.py $stages --out "$OUT" --json
 """
 _LIST = """
 import sys
@@ -68,7 +97,7 @@ def missing() -> dict[str, Path]:
     """Top-level modules that the stages import and the machine lacks, with their paths here. Raises SystemExit for binaries."""
     benchmarks = str(ROOT / "benchmarks")
     listed = _python(_LIST.format(benchmarks=benchmarks)).split()
-    there = known() | set(sys.stdlib_module_names) | {"embodichain", "learner", "__main__", "gpu", "harness"}
+    there = known() | set(sys.stdlib_module_names) | {"embodichain", "learner", "__main__", "gpu", "gpu_here", "harness"}
     found: dict[str, Path] = {}
     for entry in map(Path, sys.path):
         for name in listed:
@@ -101,6 +130,26 @@ def pack(folder: Path) -> dict[str, float]:
     return {"pack_mib": round(size / 2**20, 2)}
 
 
+def pack_warp(folder: Path) -> dict[str, float]:
+    """Adds Warp and the load of the darkroom to the packs; returns their sizes. Raises SystemExit when one is too large."""
+    import gpu_darkroom
+    import gpu_warp
+
+    first, second = folder / "a", folder / "b"
+    second.mkdir(parents=True, exist_ok=True)
+    digest = gpu_warp.cut(gpu_warp.packed(), first / "warp.part1", second / "warp.part2", MOST_BYTES)
+    (second / "warp.sha256").write_text(digest, encoding="utf-8")
+    gpu_darkroom.write(second / "load")
+    run = (first / "run.sh").read_text(encoding="utf-8")
+    (first / "run.sh").write_text(run.replace("export OUT", f"{_KEEP.strip()}\nexport OUT", 1), encoding="utf-8")
+    (second / "run.sh").write_text(_RUN_B, encoding="utf-8")
+    sizes = {one.name: sum(path.stat().st_size for path in one.rglob("*") if path.is_file()) for one in (first, second)}
+    for name, size in sizes.items():
+        if size > MOST_BYTES:
+            raise SystemExit(f"pack {name} has {size / 1e6:.1f} MB, {MOST_BYTES / 1e6:.0f} MB are allowed")
+    return {f"pack_{name}_mib": round(size / 2**20, 2) for name, size in sizes.items()}
+
+
 def prove(archive: Path, names: set[str]) -> None:
     """Imports the stages with only the machine's packages and the unpacked archive; raises SystemExit when one is missing."""
     with tempfile.TemporaryDirectory() as site:
@@ -108,7 +157,7 @@ def prove(archive: Path, names: set[str]) -> None:
             tar.extractall(site, filter="data")
         if absent := names - {path.stem for path in Path(site).iterdir()}:
             raise SystemExit(f"the pack lacks {sorted(absent)}")
-        allowed = sorted(known() | names | {"embodichain", "learner", "gpu", "harness", "__main__"})
+        allowed = sorted(known() | names | {"embodichain", "learner", "gpu", "gpu_here", "harness", "__main__"})
         _python(_ALONE.format(allowed=allowed, site=site, root=str(ROOT), benchmarks=str(ROOT / "benchmarks"), ours=_OURS))
 
 
@@ -124,9 +173,12 @@ def main() -> None:
     """Parses the command line, packs, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    parser.add_argument("--warp", action="store_true", help="pack Warp too, in two packs; takes minutes")
     parser.add_argument("--out", type=Path, default=ROOT / ".gpu", help="where packs go")
     options = parser.parse_args()
     figures = pack(options.out)
+    if options.warp:
+        figures |= pack_warp(options.out)
     print(json.dumps(figures) if options.json else f"{options.out}/a: {figures['pack_mib']} MiB; there: bash .gpu/a/run.sh")
 
 

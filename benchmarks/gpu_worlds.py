@@ -46,7 +46,7 @@ def measure(quick: bool, tasks: Sequence[str] = ()) -> dict[str, Any]:
 def compare(name: str, count: int) -> dict[str, Any]:
     """Plays `count` scenes of one task in both, and times a control step of as many worlds."""
     world = prepare(WorldConfig(tasks=(name,), width=_SIDE, height=_SIDE))
-    task, scenes = _scenes(world, count)
+    task, scenes = scenes_of(world, count)
     verdicts: dict[str, dict[int, str]] = {}
     figures: dict[str, Any] = {}
     for physics in _BOTH:
@@ -63,7 +63,7 @@ def compare(name: str, count: int) -> dict[str, Any]:
     return figures
 
 
-def _scenes(world: World, count: int) -> tuple[Task, list[Scene]]:
+def scenes_of(world: World, count: int) -> tuple[Task, list[Scene]]:
     """The first scenes of a world of one task."""
     stage, found, number = SceneStage(world), [], 0
     while len(found) < count:

@@ -5,8 +5,10 @@ import signal
 import time
 
 import numpy as np
+import psutil
 import pytest
 import ray
+from ended import has_ended
 
 from embodichain.config import WorldConfig
 from embodichain.engine import Engine
@@ -83,13 +85,15 @@ def test_workers_with_a_darkroom_stream_what_a_serial_engine_does(world, no_shar
 @pytest.mark.parametrize(("kills", "limit"), [(3, 90), pytest.param(40, 1200, marks=pytest.mark.slow)])
 def test_a_killed_darkroom_loses_what_it_had_in_hand_and_publishes_nothing_twice(world, kills, limit, no_shared_memory_left):
     rng, read, lost = np.random.default_rng(kills), {}, 0
+    darkrooms: list[psutil.Process] = []
     config = RayConfig(workers=2, camera=CameraMode.DARKROOM, budgets=Budgets(crash=kills))
     with ring_for(world) as ring, RayEngine(world, ring, config, limit=limit) as engine:
-        deadline = time.monotonic() + 60.0 + 6.0 * kills
+        deadline = time.monotonic() + 60.0 + 15.0 * kills
         while lost < kills:
             engine.check()
             assert time.monotonic() < deadline, engine.report
-            os.kill(engine.darkroom_pid, signal.SIGKILL)
+            darkrooms.append(psutil.Process(engine.darkroom_pid))
+            os.kill(darkrooms[-1].pid, signal.SIGKILL)
             lost += 1
             while engine.report.darkroom_deaths < lost:
                 engine.check()
@@ -99,10 +103,14 @@ def test_a_killed_darkroom_loses_what_it_had_in_hand_and_publishes_nothing_twice
                 number = TrajectoryId.unpack(int(got["trajectory_id"])).sequence
                 assert number not in read
                 read[number] = got
-        rest = drained(ring, engine)
+        rest = drained(ring, engine, timeout_s=300.0 + limit / 4)
         report, stats = engine.report, ring.stats()
+        darkrooms.append(psutil.Process(engine.darkroom_pid))
+    assert len({process.pid for process in darkrooms}) == kills + 1
+    assert all(has_ended(process, 20.0) for process in darkrooms), "a darkroom outlives its engine"
     assert not rest.keys() & read.keys()
     read |= rest
+    assert len(read) > limit // 2, "trajectories went on"
     for trajectory in read.values():
         counting.verify(trajectory, robot=world.robot)
     assert report.darkroom_deaths == kills and not report.deaths

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from embodichain.errors import ConfigError
-from embodichain.types import CameraLook, Light, Looks, Range, Scene, Texture, Vec3, Wander
+from embodichain.types import CameraLook, Light, Looks, NoiseSource, Range, Scene, Texture, Vec3, Wander
 
 _ALLOWED: dict[str, Range] = {
     "probability": (0.0, 1.0),
@@ -39,7 +39,7 @@ class VisualConfig:
     colour channel (0..1). `patterned`: probability that a surface has a texture, one of `textures` (others are reserved for
     held-out scenes). Cameras: factor `zoom` of the focal length, largest `shift` [m] and `turn` [rad]. Camera effects: `exposure`
     [stops], `noise` of a pixel (full scale is 1). The others are standard deviations of drifting quantities with time constant
-    `time_constant_s` [s], see `types.Wander`.
+    `time_constant_s` [s], see `types.Wander`. `noise_source` is what noise is drawn from: a darkroom on a GPU needs "hash".
     """
 
     enabled: bool = False
@@ -62,6 +62,7 @@ class VisualConfig:
     direction: float = 0.04
     wandering_exposure: float = 0.06
     shake: float = 0.0015
+    noise_source: NoiseSource = NoiseSource.NORMAL
 
     def __post_init__(self) -> None:
         for name in ("temperature", "intensity", "tilt"):
@@ -158,7 +159,7 @@ def _looks(scene: Scene, rng: np.random.Generator, config: VisualConfig, cameras
         shake=config.shake,
     )
     exposure, noise = float(rng.uniform(*config.exposure)), float(rng.uniform(*config.noise))
-    looks = Looks(textures=textures, cameras=found, exposure=exposure, noise=noise, wander=wander)
+    looks = Looks(textures=textures, cameras=found, exposure=exposure, noise=noise, wander=wander, noise_source=config.noise_source)
     drawn = {"exposure_stops": exposure, "noise": noise, "wander_seed": float(wander.seed), "wander_s": wander.time_constant_s}
     drawn |= {f"{role}.texture": float(patterns.index(texture)) for role, texture in textures.items()}
     drawn |= {f"{name}.zoom": look.zoom for name, look in found.items()}

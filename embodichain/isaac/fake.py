@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import SceneError
-from embodichain.isaac.wire import MOST_PAIRS, serve
+from embodichain.isaac.wire import KINDS, MOST_PAIRS, report_pairs, serve
 from embodichain.physics.many import Many
 from embodichain.scenes import usd
 from embodichain.types import Arm, Camera, Pose, Push, Robot
@@ -47,7 +47,7 @@ class Reference:
             cameras=tuple(request["cameras"]),
             shadows=bool(request["shadows"]),
         )
-        return {"versions": {"mujoco": version("mujoco")}, "command_size": robot.command_size}
+        return {"versions": {"mujoco": version("mujoco")}, "command_size": robot.command_size, "applies": list(KINDS)}
 
     def load(self, worlds: Sequence[int], paths: Sequence[str]) -> dict[int, dict[str, Any]]:
         """See `wire.Simulator`."""
@@ -83,7 +83,7 @@ class Reference:
     def look(self, tape: Mapping[str, NDArray[Any]]) -> None:
         """See `wire.Simulator`."""
         seen = self.many.look()
-        tape["num_pairs"][...] = np.minimum(seen.num_pairs, MOST_PAIRS)
+        tape["num_pairs"][...] = [report_pairs(int(count)) for count in seen.num_pairs]
         tape["time_s"][...], tape["measured"][...] = seen.time_s, seen.measured
         for name in ("pose", "velocity", "joint", "grain"):
             values = getattr(seen, name)

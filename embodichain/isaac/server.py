@@ -23,6 +23,8 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+APPLIES = ["drives", "delay"]
+"""Those of `wire.KINDS` that are applied here. Masses, friction, joints, colours and lights are in the scene's file."""
 SPACING_M = 6.0
 """Distance between neighbouring worlds [m]."""
 PHYSICS_HZ = 500
@@ -73,7 +75,9 @@ class IsaacSim:
             raise ValueError(f"{self._robot['control_hz']} commands a second do not divide {PHYSICS_HZ} physics steps")
         self._cameras, self._size = list(request["cameras"]), (int(request["width"]), int(request["height"]))
         self._scenes, self._time = [None] * self._count, np.zeros(self._count)
-        self._touched = [TENSORS.Touched() for _ in range(self._count)]
+        self._touched = [TENSORS.Touched(WIRE.report_pairs) for _ in range(self._count)]
+        self._home = np.asarray(self._robot["home"], np.float64)
+        self._delayed = [TENSORS.Delayed(self._home, 0, 1) for _ in range(self._count)]
         self._usd = _module("pxr")
         context = _module("omni.usd").get_context()
         context.new_stage()
@@ -82,7 +86,7 @@ class IsaacSim:
         self._import_robots()
         self._attach_cameras()
         versions = {"isaacsim": importlib.import_module("importlib.metadata").version("isaacsim")}
-        return {"versions": versions, "command_size": self._robot["command_size"]}
+        return {"versions": versions, "command_size": self._robot["command_size"], "applies": APPLIES}
 
     def _define_stage(self) -> None:
         geometry, physics, shader = self._usd.UsdGeom, self._usd.UsdPhysics, self._usd.PhysxSchema
@@ -181,7 +185,9 @@ class IsaacSim:
                 self._label(f"{root}/objects/{role}", f"object{number}")
             self._label(f"{root}/table", "table")
             self._time[world] = 0.0
-            self._touched[world] = TENSORS.Touched()
+            self._touched[world] = TENSORS.Touched(WIRE.report_pairs)
+            delay = round(placed.dynamics["delay_s"] * PHYSICS_HZ)
+            self._delayed[world] = TENSORS.Delayed(self._home, delay, PHYSICS_HZ // int(self._robot["control_hz"]))
             found[world] = {"bodies": self._bodies(world)}
         setup = TENSORS.Setup(
             physx=_module("omni.physx"),
@@ -235,10 +241,14 @@ class IsaacSim:
                 if placed is None or placed.path_of(body) is None:
                     faults[world] = f"world {world} has no body {body!r} to push"
         substeps = PHYSICS_HZ // int(self._robot["control_hz"])
-        views.command(command)
+        for delayed, wanted in zip(self._delayed, command, strict=True):
+            delayed.give(wanted)
+        changes = {0, *(delayed.late for delayed in self._delayed)}
         for touched in self._touched:
             touched.begin()
-        for _ in range(substeps):
+        for step in range(substeps):
+            if step in changes:
+                views.command(np.stack([delayed.at(step) for delayed in self._delayed]))
             for world, some in pushes.items():
                 if world not in faults:
                     views.push(world, some)
@@ -293,6 +303,8 @@ class Placed:
         self.bodies: dict[str, list[str]] = {}
         self.begin: dict[str, list[float]] = {}
         """Initial joint positions of each object."""
+        self.dynamics: dict[str, float] = {}
+        """How the robot's drives differ from its description, as in `types.Dynamics`."""
 
     @classmethod
     def of(cls, stage: Any, root: str, usd: Any) -> Placed:
@@ -300,6 +312,7 @@ class Placed:
         placed = cls()
         placed.root = root
         facts = json.loads(stage.GetPrimAtPath(root).GetAttribute("embodichain:scene").Get())
+        placed.dynamics = dict(facts["dynamics"])
         placed.begin = {entry["role"]: list(entry["joint_positions"]) for entry in facts["objects"]}
         for thing in stage.GetPrimAtPath(f"{root}/objects").GetChildren():
             role, bolted = thing.GetName(), False

@@ -5,7 +5,8 @@ Part of the server; like it, this file needs no other part of EmbodiChain and ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,11 +35,15 @@ class Setup(NamedTuple):
 class Touched:
     """The pairs of bodies that touched within a control period, accumulated over its physics steps."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: Callable[..., int]) -> None:
+        """`report` is `wire.report_pairs`."""
+        self._report = report
         self.begin()
 
     def begin(self) -> None:
         """Starts a new period."""
+        self.lost = False
+        """Whether the engine had no room for some contacts."""
         self._sum: dict[tuple[int, int], list[Any]] = {}
 
     def add(self, first: int, second: int, force: NDArray[np.float64], normal: float, overlap: float) -> None:
@@ -56,13 +61,32 @@ class Touched:
             kept[3] = kept[3] / steps
 
     def write(self, tape: Mapping[str, NDArray[Any]], world: int) -> None:
-        """Writes the pairs into a row of the board, as many as there is room for."""
+        """Writes the pairs into a row of the board; their number says when there is no room for all, which voids the world."""
         pairs = list(self._sum.items())[: tape["pair"].shape[1]]
-        tape["num_pairs"][world] = len(pairs)
+        tape["num_pairs"][world] = self._report(len(self._sum), lost=self.lost)
         for row, (pair, (force, depth, peak, push)) in enumerate(pairs):
             tape["pair"][world, row] = pair
             tape["force"][world, row], tape["depth"][world, row], tape["peak"][world, row] = force, depth, peak
             tape["push"][world, row] = push
+
+
+class Delayed:
+    """The commands of one world, which take effect some physics steps after they are given, as in MuJoCo."""
+
+    def __init__(self, home: NDArray[np.float64], steps: int, period: int) -> None:
+        """`steps` of delay; a command is given every `period` physics steps. Before the first one the robot holds `home`."""
+        kept = steps // period + 2
+        self.late = steps % period
+        """Physics steps of a period for which the older of two commands still holds."""
+        self._queue: deque[NDArray[np.float64]] = deque([home.copy()] * kept, maxlen=kept)
+
+    def give(self, command: NDArray[np.float64]) -> None:
+        """Accepts the command of the next period."""
+        self._queue.append(command.copy())
+
+    def at(self, step: int) -> NDArray[np.float64]:
+        """The command that holds in this physics step of the period."""
+        return self._queue[0] if step < self.late else self._queue[1]
 
 
 class Views:
@@ -78,6 +102,7 @@ class Views:
         self._names = list(self._arms.shared_metatype.dof_names)
         self._numbers = {name: number for number, name in enumerate(self._names)}
         self._time = 0.0
+        self._drive()
         self._home(fresh)
         self._rigid: dict[int, Any] = {}
         for world, placed in enumerate(on.scenes):
@@ -116,6 +141,20 @@ class Views:
             )
             for arm in self._on.robot["arms"]
         ]
+
+    def _drive(self) -> None:
+        """Scales the servos of every world by the factors of its scene. What was loaded anew from USD has its nominal values."""
+        rows = np.arange(len(self._on.scenes), dtype=np.int32)
+        for name, get, put in (
+            ("stiffness", self._arms.get_dof_stiffnesses, self._arms.set_dof_stiffnesses),
+            ("servo_damping", self._arms.get_dof_dampings, self._arms.set_dof_dampings),
+            ("torque", self._arms.get_dof_max_forces, self._arms.set_dof_max_forces),
+        ):
+            values = np.array(get())
+            for world, placed in enumerate(self._on.scenes):
+                if placed is not None:
+                    values[world] *= placed.dynamics[name]
+            put(values, rows)
 
     def _home(self, fresh: frozenset[int]) -> None:
         positions = self._arms.get_dof_positions()
@@ -180,6 +219,7 @@ class Views:
         for world, view in self._contacts.items():
             matrix = np.asarray(view.get_contact_force_matrix(seconds), np.float64)
             forces, _, _, separations, counts, starts = (np.asarray(part) for part in view.get_contact_data(seconds))
+            touched[world].lost |= bool((starts + counts).max(initial=0) > len(forces))
             for row, column in zip(*np.nonzero(np.linalg.norm(matrix, axis=-1) > 0), strict=True):
                 if column and column - 1 <= row:
                     continue  # a pair of sensors appears twice

@@ -27,10 +27,14 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-ABI = 1
+ABI = 2
 """Version of the protocol, raised with every change; both sides must agree."""
 MOST_PAIRS = 128
-"""Largest number of pairs of bodies that are reported for one world and one control period."""
+"""Largest number of pairs of bodies that are reported for one world and one control period. Where more touch, the
+world's state is void: see `report_pairs`."""
+KINDS: tuple[str, ...] = ("drives", "damping", "grip", "delay", "textures", "cameras", "exposure", "noise", "wander")
+"""What a scene may vary that USD has no words for: stiffness, damping and torque of servos; damping of the robot's joints; friction
+of its fingers; delay of commands; patterns; cameras; exposure; noise; what drifts. A simulator names those that it applies."""
 _HEADER = struct.Struct("<IB")
 _MOST_BYTES = 1 << 26
 _ALIGN = 64
@@ -161,8 +165,8 @@ class Simulator(Protocol):
     """The interface of a simulator behind a server: worlds of one robot. Units: m, rad, quaternions w x y z, N, s."""
 
     def hello(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Starts worlds for "robot", "num_worlds", "width", "height", "cameras" and "shadows"; returns "versions" and
-        "command_size".
+        """Starts worlds for "robot", "num_worlds", "width", "height", "cameras" and "shadows"; returns "versions",
+        "command_size", and in "applies" those of `KINDS` that it applies: scenes that vary others are never sent to it.
 
         Raises ValueError with the reason for a request that it cannot serve.
         """
@@ -184,7 +188,10 @@ class Simulator(Protocol):
         ...
 
     def look(self, tape: Mapping[str, NDArray[Any]]) -> None:
-        """Writes the state of every world into the arrays that `tape_layout` lists."""
+        """Writes the state of every world into the arrays that `tape_layout` lists.
+
+        "num_pairs" is the number of pairs that touched, even if there is no room for them: see `report_pairs`.
+        """
         ...
 
     def render(self, worlds: Sequence[int], pictures: Mapping[str, NDArray[Any]]) -> None:
@@ -194,6 +201,14 @@ class Simulator(Protocol):
     def close(self) -> None:
         """Ends the simulation."""
         ...
+
+
+def report_pairs(count: int, *, lost: bool = False) -> int:
+    """The "num_pairs" of a world in which `count` pairs touched: more than `MOST_PAIRS` says that its state is void.
+
+    `lost` says that there were others, of unknown number.
+    """
+    return min(max(count, MOST_PAIRS + 1) if lost else count, int(np.iinfo(np.int16).max))
 
 
 def tape_layout(worlds: int, command_size: int, sizes: Mapping[str, int]) -> list[tuple[str, str, tuple[int, ...]]]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from embodichain.assets.usd import files as asset_usd
 from embodichain.errors import AssetError, ConfigError, SceneError
+from embodichain.isaac.variation import unapplied
 from embodichain.isaac.wire import ABI, MOST, SIZES, Board, Layout, Wire, WireError, picture_layout, tape_layout
 from embodichain.physics.single import Single
 from embodichain.physics.world import compile_world
@@ -113,6 +114,8 @@ class Worlds:
         self._rosters: list[Roster | None] = [None] * num_worlds
         self._faults: dict[int, str] = {}
         self._number = self._written = 0
+        self._applies: frozenset[str] = frozenset()
+        self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._wire: Wire | None = None
         self._board: Board | None = None
@@ -141,10 +144,15 @@ class Worlds:
     # ----------------------------------------------------------------------------------------------------------- worlds
 
     def load(self, worlds: Sequence[int], scenes: Sequence[Scene]) -> None:
-        """Loads `scenes[i]` into `worlds[i]`; see `protocols.BatchPhysics`. Restarts the simulator if it is gone."""
+        """Loads `scenes[i]` into `worlds[i]`; see `protocols.BatchPhysics`. Restarts the simulator if it is gone.
+
+        Refuses a scene that varies what the simulator does not apply. Raises SceneError after `close`, too.
+        """
         if len(worlds) != len(scenes) or len(set(worlds)) != len(worlds):
             raise ValueError(f"every world takes one scene: got {len(scenes)} scenes for worlds {list(worlds)}")
         self._check(worlds)
+        if self._closed:
+            raise SceneError("these worlds were closed: make new ones to load a scene")
         if self._wire is None:
             self._start()
         paths: dict[int, str] = {}
@@ -153,6 +161,8 @@ class Worlds:
             self._faults.pop(world, None)
             self._rosters[world] = None
             try:
+                if refused := unapplied(scene, self._applies):
+                    raise SceneError(refused)
                 paths[world] = str(self._write(world, scene))
             except (SceneError, AssetError) as error:
                 failed[world] = str(error)
@@ -215,7 +225,8 @@ class Worlds:
         raise SceneError("pictures of Isaac Sim are taken at once: set stream.camera snapshots")
 
     def close(self) -> None:
-        """Asks the simulator to end, and kills it if it does not; safe to call twice."""
+        """Asks the simulator to end, and kills it if it does not; safe to call twice. No scene can be loaded afterwards."""
+        self._closed = True
         if self._wire is not None:
             with suppress(SceneError):
                 self._ask("close", self._patience.end_s)
@@ -249,6 +260,7 @@ class Worlds:
         told = self._ask("hello", self._patience.start_s, **self._asked)
         if told.get("abi") != ABI or int(told.get("command_size", -1)) != self._robot.command_size:
             raise self._lost(f"it speaks ABI {told.get('abi')} for {told.get('command_size')} commands")
+        self._applies = frozenset(map(str, told.get("applies", ())))
         self.versions = {str(name): str(value) for name, value in told.get("versions", {}).items()}
 
     def _ask(self, deed: str, patience_s: float, **what: Any) -> dict[str, Any]:
@@ -419,7 +431,10 @@ def _nonsense(arrays: Mapping[str, NDArray[Any]], world: int, roster: Roster) ->
     """Describes what is wrong with a row of the board; empty when nothing is."""
     pairs = int(arrays["num_pairs"][world])
     if not 0 <= pairs <= arrays["pair"].shape[1]:
-        return f"world {world}: {pairs} pairs of bodies touch, there is room for {arrays['pair'].shape[1]}"
+        return (
+            f"world {world}: {pairs} pairs of bodies touched in a control period, and a simulator may report "
+            f"{arrays['pair'].shape[1]}: give the scene fewer objects, or choose physics mujoco"
+        )
     pose = arrays["pose"][world, : roster.num_free]
     counts = {"pose": roster.num_free, "velocity": roster.num_free, "joint": roster.num_joints, "grain": roster.num_grains}
     counts |= dict.fromkeys(("force", "depth", "peak", "push"), pairs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
@@ -10,9 +11,27 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from embodichain.errors import SceneError
-from embodichain.types import CONTROL_HZ, CameraLook, Scene
+from embodichain.physics import noise
+from embodichain.types import CONTROL_HZ, CameraLook, Looks, NoiseSource, Scene
 
 Floats = NDArray[np.float64]
+
+
+class Exposure(NamedTuple):
+    """What happens to a picture after it is drawn."""
+
+    stops: float
+    """Exposure [stops]."""
+    amplitude: int = 0
+    """Factor of hashed noise, see `noise.develop`; 0 for none."""
+    key: int = 0
+
+    @property
+    def gain(self) -> int:
+        """The factor of the exposure, as `noise.develop` takes it."""
+        return noise.gain_of(self.stops)
+
+
 _LONGEST_S = 60.0
 """The paths of drifting values have this length; later values stay constant."""
 
@@ -50,6 +69,11 @@ class Film:
         self._changes = bool(np.any(self._paths))
         self._developed = looks.exposure != 0.0 or looks.noise != 0.0 or wander.exposure != 0.0
 
+    @property
+    def looks(self) -> Looks:
+        """The looks of the scene."""
+        return self._scene.looks
+
     def pose(self, model: mujoco.MjModel, time_s: float) -> None:
         """Writes lights and cameras as of `time_s` [s] into the model."""
         if not self._changes:
@@ -70,13 +94,28 @@ class Film:
         if not self._developed:
             return
         looks = self._scene.looks
-        gain = 2.0 ** (looks.exposure + float(self._now(time_s)[4]))
-        developed = rgb.astype(np.float32) * np.float32(gain)
+        found = self.exposure(time_s)
+        if found.amplitude:
+            noise.develop(rgb, found.gain, found.amplitude, found.key)
+            return
+        developed = rgb.astype(np.float32) * np.float32(2.0**found.stops)
         if looks.noise:
             rng = np.random.default_rng((self._scene.seed, looks.wander.seed, round(time_s * self._control_hz)))
             developed += np.float32(255.0 * looks.noise) * rng.standard_normal(rgb.shape, np.float32)
         np.clip(developed, 0.0, 255.0, out=developed)
         rgb[...] = np.rint(developed)
+
+    def exposure(self, time_s: float) -> Exposure:
+        """What `expose` does at `time_s` [s], in numbers; normal noise is not in them."""
+        looks = self._scene.looks
+        stops = looks.exposure + float(self._now(time_s)[4])
+        if not looks.noise or looks.noise_source is NoiseSource.NORMAL:
+            return Exposure(stops=stops)
+        return Exposure(
+            stops=stops,
+            amplitude=noise.amplitude_of(looks.noise),
+            key=noise.key(self._scene.seed, looks.wander.seed, round(time_s * self._control_hz)),
+        )
 
     def _now(self, time_s: float) -> Floats:
         return self._paths[min(round(time_s * self._control_hz), len(self._paths) - 1)]

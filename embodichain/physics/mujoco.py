@@ -15,11 +15,12 @@ from embodichain.physics.film import Film
 from embodichain.physics.painter import Painter
 from embodichain.physics.painters import DEFAULT, PAINTERS, RAYCAST
 from embodichain.physics.world import World, compile_world, shape_key, write_scene
-from embodichain.types import Push, Robot, Scene, WorldState
+from embodichain.types import NoiseSource, Push, Robot, Scene, WorldState
 from embodichain.types.poses import compose
 from embodichain.types.tapes import Roster, Tape
 
 if TYPE_CHECKING:
+    from embodichain.physics.raster.shot import Shot
     from embodichain.physics.render import Viewpoint
 
 _LOOK_EVERY = 16
@@ -226,6 +227,37 @@ class MujocoPhysics:
         """Restores the pose that `note` wrote for this scene, for rendering only; `reset` is needed to simulate again."""
         data = self.world.data
         data.time, data.qpos[:] = note[0], note[1 : 1 + len(data.qpos)]
+
+    def shoot(self, notes: NDArray[np.float64]) -> Shot:
+        """What `pose` and `render` would draw of each of `notes` [F, N], in numbers from which a GPU draws it: `physics.warp.card`.
+
+        Raises ConfigError for a painter, and SceneError for noise, that a GPU does not have.
+        """
+        from embodichain.physics.raster.rasteriser import Rasteriser
+        from embodichain.physics.raster.shot import Shooting
+
+        self.check_card()
+        world, film = self.world, self._film
+        if film.looks.noise and film.looks.noise_source is NoiseSource.NORMAL:
+            raise SceneError(
+                f"scene {self._scene_seed} has noise of NumPy's normal numbers, which no GPU draws: "
+                "set world.visual.noise_source hash, or stream.darkroom host"
+            )
+        painter = self._painter_of(self._painter, *self._size, tuple(f"robot/{name}" for name in self._cameras))
+        assert isinstance(painter, Rasteriser)
+        taken = Shooting(painter, len(notes), world.labels)
+        for note in notes:
+            self.pose(note)
+            film.pose(world.model, world.data.time)
+            taken.take(world.data, film.exposure(world.data.time))
+        return taken.finished()
+
+    def check_card(self) -> None:
+        """Raises ConfigError when a GPU cannot draw what this painter does."""
+        if self._painter != DEFAULT:
+            raise ConfigError(
+                f"a GPU draws as the painter {DEFAULT!r} does, not {self._painter!r}: choose it, or stream.darkroom host"
+            )
 
     def photograph(self, viewpoint: Viewpoint, *, width: int, height: int, samples: int = 1) -> NDArray[np.uint8]:
         """Renders the present scene from any viewpoint, for videos: uint8 [height, width, 3]."""

@@ -6,10 +6,9 @@ Pictures are bitwise the same in any process on the same kind of processor.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from embodichain.physics.build import FREE_CAMERA
 from embodichain.physics.painter import BACKGROUND
+from embodichain.physics.warp.begin import start_warp
 from embodichain.physics.world import compile_studio
 from embodichain.types import Asset, Body, Material, Mesh, Vec3
 
@@ -236,23 +236,3 @@ def warm_up(cache_dir: Path | None = None) -> float:
     model = compile_studio(asset)
     Renderer(model, width=16, height=16, cameras=(FREE_CAMERA,)).draw(mujoco.MjData(model), np.empty((1, 16, 16, 3), np.uint8))
     return time.perf_counter() - started
-
-
-def start_warp() -> None:
-    """Initialises warp without its banner and its warning about a missing GPU."""
-    wp.config.log_level = wp.LOG_WARNING
-    with _silenced_stderr():
-        wp.init()
-
-
-@contextlib.contextmanager
-def _silenced_stderr() -> Iterator[None]:
-    """Suppresses output of native code to standard error, because warp's driver warning has no log level."""
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("w") as sink:
-            os.dup2(sink.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

@@ -9,7 +9,7 @@ from embodichain.errors import ConfigError
 from embodichain.ray_engine.elastic import Elastic
 from embodichain.ray_engine.weather import Budgets
 from embodichain.types import MOST_TOGETHER
-from embodichain.types.reels import CameraMode
+from embodichain.types.reels import CameraMode, DarkroomPlace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,8 @@ class RayConfig:
     log: Path | None = None
     """File in which losses are recorded, one JSON object a line, with the last output of the worker."""
     camera: CameraMode = CameraMode.SNAPSHOTS
+    darkroom: DarkroomPlace = DarkroomPlace.HOST
+    """Where the darkroom draws, with camera=DARKROOM; on the ring's card, only what `card_room` accepts."""
     """When and where pictures are rendered."""
     gateway_only: bool = False
     """Whether workers on the ring's node also write through the gateway, for tests and measurements."""

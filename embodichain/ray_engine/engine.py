@@ -38,7 +38,7 @@ from embodichain.ring.open import attach_ring, create_ring
 from embodichain.ring.remote import RemoteRing
 from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, produce
 from embodichain.types import RingSpec, TrajectoryId, TrajectorySpec
-from embodichain.types.reels import CameraMode, reel_spec
+from embodichain.types.reels import CameraMode, DarkroomPlace, reel_spec
 from embodichain.world import World
 
 _WATCH_S = 0.5
@@ -146,13 +146,13 @@ def _forfeited(number: int, error: RingError) -> Produced:
 class LabActor:
     """A `DarkroomStage` as an actor on the ring's node."""
 
-    def __init__(self, world: World, reels: RingHome, reel: TrajectorySpec, home: RingHome) -> None:
+    def __init__(self, world: World, reels: RingHome, reel: TrajectorySpec, home: RingHome, place: DarkroomPlace) -> None:
         os.environ.setdefault("NUMBA_NUM_THREADS", "1")
         self._rings = (
             attach_ring(reels.path, reel, generation=reels.generation),
             attach_ring(home.path, world.stream_spec, reads=False, generation=home.generation),
         )
-        self._stage = DarkroomStage(world, *self._rings)
+        self._stage = DarkroomStage(world, *self._rings, place=place)
 
     def pid(self) -> int:
         """The process id; answered once the darkroom is ready."""
@@ -357,7 +357,8 @@ class RayEngine:
         actor_class = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(LabActor)
         here = NodeAffinitySchedulingStrategy(home.node, soft=False)
         there = actor_class.options(scheduling_strategy=here)
-        return Lab(lambda: there.remote(self._world, reels, self._spec, home), hang_s=self._config.hang_s)
+        place = self._config.darkroom
+        return Lab(lambda: there.remote(self._world, reels, self._spec, home, place), hang_s=self._config.hang_s)
 
     def _open_gateway(self) -> ray.actor.ActorHandle | None:
         """Starts a gateway on the ring's node if workers may be on other nodes: a cluster was named, or Ray has several nodes."""

@@ -21,7 +21,7 @@ import importlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -155,6 +155,10 @@ class CudaDevice:
         with self._call("copying a trajectory"):
             kind = self._runtime.memcpyHostToDevice
             self._runtime.memcpyAsync(pointer, source.ctypes.data, source.size, kind, self._stream.ptr)
+
+    def launch(self, kernel: Callable[[], object]) -> None:
+        """Calls `kernel` at once."""
+        kernel()
 
     def streams(self) -> tuple[int, ...]:
         """The current streams of cupy and, if it uses CUDA in this process, of torch."""

@@ -10,8 +10,9 @@ import itertools
 import json
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +93,10 @@ class Device(Protocol):
         """Copies a few bytes from the device; complete on return."""
         ...
 
+    def launch(self, kernel: Callable[[], object]) -> None:
+        """Calls `kernel`, which enqueues kernels on streams of its own or of this thread; a simulated device calls it later."""
+        ...
+
     def streams(self) -> tuple[int, ...]:
         """The default streams of this thread's kernels: the current streams of all loaded array libraries.
 
@@ -119,6 +124,25 @@ class Device(Protocol):
 
     def view(self, pointer: int, shape: tuple[int, ...], dtype: str, strides: tuple[int, ...] | None, owner: object) -> Any:
         """An array over device memory, without a copy, with DLPack; it keeps `owner` alive."""
+        ...
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """What tells a ring on a device from one in host memory; implementation: `device_ring.DeviceRing`."""
+
+    @property
+    def device(self) -> Device:
+        """Where its payload is."""
+        ...
+
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """The lock to hold while the device is used."""
+        ...
+
+    def flush(self, timeout_s: float = 5.0) -> None:
+        """Waits until nothing is pending; raises RingTimeout when the device takes longer."""
         ...
 
 

@@ -7,6 +7,7 @@ moved in another tool is moved here too; the rest is read from one JSON attribut
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -29,8 +30,10 @@ from embodichain.types import (
     Dynamics,
     Grains,
     Joint,
+    JointKind,
     Light,
     Looks,
+    NoiseSource,
     ObjectPlacement,
     Pose,
     Scene,
@@ -125,6 +128,7 @@ def _scene(path: Path, prims: Mapping[str, PrimFacts], facts: Mapping[str, Any])
             exposure=looks["exposure"],
             noise=looks["noise"],
             wander=Wander(**looks["wander"]),
+            noise_source=NoiseSource(looks.get("noise_source", NoiseSource.NORMAL)),
         ),
         dynamics=Dynamics(**facts["dynamics"]),
         bounds=Bounds(**facts.get("bounds", {})),
@@ -253,9 +257,68 @@ def _object(placement: ObjectPlacement, folder: Path) -> list[str]:
             f"                float physics:mass = {body.mass!r}",
             f"                point3f physics:centerOfMass = {_tuple([value / scale for value in body.center_of_mass])}",
             f"                float3 physics:diagonalInertia = {_tuple(body.diagonal_inertia)}",
-            f"                quatf physics:principalAxes = {_tuple(body.principal_axes)}\n            }}",
+            f"                quatf physics:principalAxes = {_tuple(body.principal_axes)}",
+            *_tint(placement),
+            "            }",
         ]
-    return [*lines, "        }"]
+    return [*lines, *_rubbing(placement.asset), *_joints(placement.asset), *_paint(placement), "        }"]
+
+
+def _tint(placement: ObjectPlacement) -> list[str]:
+    """A body in the colour of its object, which is stronger than what the asset's file binds to it or its parts."""
+    if placement.color is None:
+        return []
+    return [
+        '                over "visual" (\n                    prepend apiSchemas = ["MaterialBindingAPI"]\n                )',
+        "                {",
+        f"                    color3f[] primvars:displayColor = [{_tuple(placement.color[:3])}]",
+        f"                    rel material:binding = </scene/objects/{placement.role}/tint> (",
+        '                        bindMaterialAs = "strongerThanDescendants"\n                    )\n                }',
+    ]
+
+
+def _paint(placement: ObjectPlacement) -> list[str]:
+    if placement.color is None:
+        return []
+    return [
+        '            def Material "tint"\n            {',
+        f"                token outputs:surface.connect = </scene/objects/{placement.role}/tint/surface.outputs:surface>",
+        '                def Shader "surface"\n                {',
+        '                    uniform token info:id = "UsdPreviewSurface"',
+        f"                    color3f inputs:diffuseColor = {_tuple(placement.color[:3])}",
+        f"                    float inputs:opacity = {float(placement.color[3])!r}",
+        "                    float inputs:roughness = 0.5",
+        "                    token outputs:surface\n                }\n            }",
+    ]
+
+
+def _rubbing(asset: Asset) -> list[str]:
+    """The friction of the object's materials, by the names that the asset's file has for them."""
+    found = {material.name: material for body in asset.bodies for material in (body.material, *body.surfaces)}
+    lines = ['            over "materials"\n            {']
+    for name, material in found.items():
+        lines += [
+            f'                over "{name}"\n                {{',
+            f"                    float physics:staticFriction = {material.static_friction!r}",
+            f"                    float physics:dynamicFriction = {material.dynamic_friction!r}\n                }}",
+        ]
+    return [*lines, "            }"]
+
+
+def _joints(asset: Asset) -> list[str]:
+    """Damping of the object's joints, per degree where they turn, and their dry friction in PhysX's words."""
+    if not asset.movable_joints:
+        return []
+    lines = ['            over "joints"\n            {']
+    for joint in asset.movable_joints:
+        turns = joint.kind is JointKind.REVOLUTE
+        damping = math.radians(joint.damping) if turns else joint.damping
+        lines += [
+            f'                over "{joint.name}" (\n                    prepend apiSchemas = ["PhysxJointAPI"]\n                )',
+            f"                {{\n                    float drive:{'angular' if turns else 'linear'}:physics:damping = {damping!r}",
+            f"                    float physxJoint:jointFriction = {joint.friction!r}\n                }}",
+        ]
+    return [*lines, "            }"]
 
 
 def _tuple(values: Sequence[float]) -> str:

@@ -27,6 +27,15 @@ class CameraMode(StrEnum):
     """After the episode, in one process that draws the pictures of all workers."""
 
 
+class DarkroomPlace(StrEnum):
+    """Where the darkroom of a stream draws."""
+
+    HOST = "host"
+    """On a CPU, whatever draws the pictures."""
+    CARD = "card"
+    """On the GPU that holds the ring, straight into its slots."""
+
+
 def reel_spec(spec: TrajectorySpec, *, numbers: int = MOST_NUMBERS, scene_bytes: int = SCENE_BYTES) -> TrajectorySpec:
     """The fields that a worker writes when its pictures are drawn elsewhere: those of `spec` without pictures, and what to draw
     from.

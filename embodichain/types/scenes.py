@@ -173,6 +173,15 @@ class Wander:
     shake: float = 0.0
 
 
+class NoiseSource(StrEnum):
+    """What the noise of pixels is drawn from; a version of the stream, since pictures with noise differ between them."""
+
+    NORMAL = "normal"
+    """NumPy's normal numbers, on a CPU only: the noise of all streams before there was a choice."""
+    HASH = "hash"
+    """An integer hash of scene, moment and pixel, bitwise the same on a CPU and on a GPU; see `physics.noise`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looks:
     """The appearance of a scene: textures by role ("table" is one), cameras by name, exposure [stops], pixel noise (standard
@@ -184,6 +193,7 @@ class Looks:
     exposure: float = 0.0
     noise: float = 0.0
     wander: Wander = Wander()
+    noise_source: NoiseSource = NoiseSource.NORMAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

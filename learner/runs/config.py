@@ -10,7 +10,7 @@ from embodichain.config import EncodeConfig, WorldConfig
 from embodichain.errors import ConfigError, unknown
 from embodichain.ray_engine.weather import Budgets
 from embodichain.types import ACTION_DIM, MOST_TOGETHER, PLACEMENTS, FullPolicy, ReplayMode, RingSpec, TrajectorySpec
-from embodichain.types.reels import CameraMode
+from embodichain.types.reels import CameraMode, DarkroomPlace
 from learner.codecs.config import EncoderConfig
 from learner.evaluation.config import EvaluateConfig
 from learner.training.config import LearnerConfig
@@ -86,6 +86,9 @@ class StreamConfig:
     camera: CameraMode = CameraMode.SNAPSHOTS
     """When and where pictures are rendered: "snapshots", while an episode is played; "reels", by its worker after the episode has
     succeeded, so that failures cost no rendering; "darkroom", in one process for all workers. The pictures are bit-identical."""
+    darkroom: DarkroomPlace = DarkroomPlace.HOST
+    """Where that process renders: "host", on a CPU; "card", on the GPU that holds the ring, straight into its slots, with the
+    painter "raster", pixels and not latents, and noise from world.visual.noise_source "hash"."""
 
     def __post_init__(self) -> None:
         if self.engine not in ("ray", "serial", "crew"):
@@ -104,6 +107,10 @@ class StreamConfig:
             raise ConfigError(f"deliver_together must be 1 to {MOST_TOGETHER} trajectories, got {self.deliver_together}")
         if self.limit < 0:
             raise ConfigError(f"limit must be 0 or more, got {self.limit}")
+        if self.darkroom is DarkroomPlace.CARD and self.camera is not CameraMode.DARKROOM:
+            raise ConfigError(
+                f"stream.darkroom card is where a darkroom draws, and stream.camera is {self.camera}: set stream.camera darkroom"
+            )
         if self.engine != "ray" and self.camera is CameraMode.DARKROOM:
             raise ConfigError(
                 f"a darkroom is a process beside the workers, and the engine {self.engine!r} has none: choose "
@@ -202,6 +209,11 @@ class RunConfig:
         self._check_nodes()
         if self.train.verify and self.ring.mode is ReplayMode.AGGREGATE:
             raise ConfigError("ring.mode aggregate bounds no single trajectory, so train.verify cannot hold them to K reads")
+        if self.stream.darkroom is DarkroomPlace.CARD and self.ring.placement not in ("cuda", "delayed"):
+            raise ConfigError(
+                f"a darkroom on a card draws into a ring on that card, and ring.placement is {self.ring.placement!r}: "
+                "set ring.placement cuda, or stream.darkroom host"
+            )
         if self.train.verify and self.ring.placement == "cuda":
             raise ConfigError("train.verify compares in host memory: ring.placement must be host, or delayed to try a device")
         if self.static.folder and (learners > 1 or self.train.verify or self.ring.mode is ReplayMode.AGGREGATE):

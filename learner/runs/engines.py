@@ -48,6 +48,7 @@ def open_engine(
         hang_s=config.hang_s,
         together=config.deliver_together,
         camera=config.camera,
+        darkroom=config.darkroom,
         log=log,
     )
     engine = RayEngine(world, ring, spread, start=start, limit=limit, share=share)

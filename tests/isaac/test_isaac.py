@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from ended import has_ended
+from isaac_parts import HONEST, PATIENCE, SIZE, home, worlds, wrong
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "physics"))
 from physics_parts import block, gantry, placed, scene, switch
@@ -20,14 +21,11 @@ from physics_parts import block, gantry, placed, scene, switch
 from embodichain.assets.usd import files as asset_usd
 from embodichain.errors import ConfigError, SceneError
 from embodichain.isaac.wire import GRACE_S
-from embodichain.isaac.worlds import INTERPRETER, Patience, Worlds
+from embodichain.isaac.worlds import INTERPRETER
 from embodichain.physics.contract import examine
 from embodichain.physics.many import Many
 from embodichain.types import Grains, Push
 
-SIZE = 16
-HONEST = [sys.executable, "-m", "embodichain.isaac.fake"]
-PATIENCE = Patience(start_s=120.0, load_s=60.0, step_s=60.0, end_s=10.0)
 LAWS = {
     "Xyzw": "a scene stands as it was described",
     "PicturesFromBefore": "a picture shows the scene that was loaded last",
@@ -53,24 +51,11 @@ SAYS = {
 }
 
 
-def wrong(how: str) -> list[str]:
-    return [sys.executable, str(Path(__file__).with_name("wrong_simulators.py")), how]
-
-
-def worlds(command, **settings) -> Worlds:
-    settings = {"num_worlds": 2, "width": SIZE, "height": SIZE, "patience": PATIENCE} | settings
-    return Worlds(gantry(), command=command, **settings)
-
-
 @pytest.fixture(scope="module")
 def honest():
     found = worlds(HONEST)
     yield found
     found.close()
-
-
-def home(batch):
-    return np.tile(batch.robot.home, (batch.num_worlds, 1))
 
 
 def test_what_goes_through_the_wire_is_to_the_bit_what_the_worlds_say(honest, tmp_path):

@@ -9,7 +9,10 @@ import time
 import mujoco
 import numpy as np
 
+from embodichain.isaac import fake
+from embodichain.isaac import wire as wire_module
 from embodichain.isaac.fake import Reference
+from embodichain.isaac.server import APPLIES
 from embodichain.isaac.wire import Wire, serve
 
 
@@ -156,6 +159,17 @@ class NoRoom(Reference):
         pass
 
 
+class Plain(Reference):
+    """Honest, but applies only what the server for Isaac Sim does."""
+
+    def hello(self, request):
+        return super().hello(request) | {"applies": APPLIES}
+
+
+class Cramped(Reference):
+    """Honest, with room for two pairs of bodies."""
+
+
 class Dies(Reference):
     steps = 0
 
@@ -212,8 +226,8 @@ WRONG = {made.__name__: made for made in Reference.__subclasses__() + Dies.__sub
 if __name__ == "__main__":
     how, number = sys.argv[1:]
     if how == "OldReply":
-        import embodichain.isaac.wire as wire_module
-
         wire_module.Wire = Repeating
+    if how == "Cramped":
+        wire_module.MOST_PAIRS = fake.MOST_PAIRS = 2
     with socket.socket(fileno=int(number)) as connection:
         serve(connection, WRONG[how]())

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scene_parts as parts
+from pxr import Usd, UsdPhysics, UsdShade
 
 from embodichain.assets.usd import files as asset_usd
 from embodichain.errors import SceneError
@@ -132,3 +133,38 @@ def test_resized_objects_are_resized_for_other_tools_too(sampler, tmp_path):
         center = np.array(prims[f"{at}/{body.name}"].values["physics:centerOfMass"])
         np.testing.assert_allclose(asset.scale * center, body.center_of_mass, atol=1e-7)
         assert scene.expansion[f"{placement.role}.scale"] == pytest.approx(asset.scale, rel=1e-3)
+
+
+def test_any_reader_of_usd_finds_friction_joints_and_colours_of_the_scene_and_not_of_the_catalogue(sampler, tmp_path):
+    nominal = {asset.name: asset for asset in sampler._assets}
+    seen: set[str] = set()
+    for number, task in enumerate((TurnSwitch(), PlaceMousePad())):
+        scene = sampler.sample(task, 40 + number)
+        stage = Usd.Stage.Open(str(usd.write(scene, tmp_path / f"{number}.usda")))
+        for placement in scene.objects:
+            root = f"/scene/objects/{placement.role}"
+            before = nominal[placement.asset.name]
+            for body, plain in zip(placement.asset.bodies, before.bodies, strict=True):
+                for prim in Usd.PrimRange(stage.GetPrimAtPath(f"{root}/{body.name}")):
+                    if not prim.HasAPI(UsdPhysics.CollisionAPI):
+                        continue
+                    bound, _ = UsdShade.MaterialBindingAPI(prim).ComputeBoundMaterial("physics")
+                    found = UsdPhysics.MaterialAPI(bound.GetPrim()).GetDynamicFrictionAttr().Get()
+                    assert found in [pytest.approx(one.dynamic_friction) for one in (body.material, *body.surfaces)]
+                    assert body.material.dynamic_friction != plain.material.dynamic_friction
+                    seen.add("friction")
+                shown = stage.GetPrimAtPath(f"{root}/{body.name}/visual")
+                if placement.color is not None and shown:
+                    bound, _ = UsdShade.MaterialBindingAPI(shown).ComputeBoundMaterial()
+                    shader = UsdShade.Shader(bound.ComputeSurfaceSource()[0].GetPrim())
+                    assert shader.GetInput("diffuseColor").Get() == pytest.approx(placement.color[:3])
+                    seen.add("color")
+            for joint, plain in zip(placement.asset.movable_joints, before.movable_joints, strict=True):
+                prim = stage.GetPrimAtPath(f"{root}/joints/{joint.name}")
+                turns = prim.IsA(UsdPhysics.RevoluteJoint)
+                damping = UsdPhysics.DriveAPI(prim, "angular" if turns else "linear").GetDampingAttr().Get()
+                assert damping == pytest.approx(np.radians(joint.damping) if turns else joint.damping)
+                assert prim.GetAttribute("physxJoint:jointFriction").Get() == pytest.approx(joint.friction)
+                assert joint.damping != plain.damping
+                seen.add("joint")
+    assert seen == {"friction", "color", "joint"}

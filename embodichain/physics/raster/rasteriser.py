@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from embodichain.errors import SceneError
 from embodichain.physics.painter import BACKGROUND
-from embodichain.physics.raster import parts, shading, shadows, visibility
+from embodichain.physics.raster import parts, shading, shadows, views, visibility
 from embodichain.physics.raster.triangles import Triangles
+from embodichain.physics.raster.views import Lamps, Views
 
 _MAP_SIZE = 384
 """Edge length of a shadow map [texels]."""
@@ -62,10 +63,10 @@ class Rasteriser:
         self._model = model
         self._cameras = [model.camera(name).id for name in cameras]
         self._shadows, self._fine, self._cull = shadows, samples == 2, cull
-        self._far = float(model.vis.map.zfar * model.stat.extent)
+        self.far = float(model.vis.map.zfar * model.stat.extent)
         triangles = Triangles.of(model)
         counts = np.diff(triangles.first_face)
-        self._solids = parts.Solids(
+        self.solids = parts.Solids(
             geoms=triangles.geoms,
             first_vertex=triangles.first_vertex,
             first_face=triangles.first_face,
@@ -90,7 +91,7 @@ class Rasteriser:
             offset=triangles.offset,
         )
         texels, levels = _pyramids(model)
-        self._skins = parts.Skins(
+        self.skins = parts.Skins(
             normals=triangles.normals,
             coordinates=triangles.coordinates,
             paint=np.zeros((len(counts), 5), np.float32),
@@ -98,11 +99,17 @@ class Rasteriser:
             texels=texels,
             levels=levels,
         )
-        self._lights = _lights(model, triangles.geoms)
+        self.lights = _lights(model, triangles.geoms)
         self._room = _room(triangles, *((2 * height + 1, 2 * width + 1) if self._fine else (height, width)))
         self._rgb = np.empty((len(cameras), height, width, 3), np.uint8)
         self._depth = np.empty((len(cameras), height, width), np.float32)
         self._geoms = np.empty((len(cameras), height, width), np.int32)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The shape of its pictures, [C, h, w, 3]."""
+        cameras, height, width, channels = self._rgb.shape
+        return cameras, height, width, channels
 
     def draw(
         self,
@@ -115,24 +122,14 @@ class Rasteriser:
         if rgb.shape != self._rgb.shape or (depth is not None and depth.shape != self._depth.shape):
             got = (rgb.shape, None if depth is None else depth.shape)
             raise ValueError(f"this rasteriser draws rgb {self._rgb.shape} and depth {self._depth.shape}, got arrays of {got}")
-        model, solids, lights, room = self._model, self._solids, self._lights, self._room
-        # A state set through qpos alone has no poses yet; only these three functions are needed, not a whole mj_forward.
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_comPos(model, data)
-        mujoco.mj_camlight(model, data)
-        headlight = model.vis.headlight
-        lights.ambient[:] = headlight.ambient if headlight.active else 0.0
-        lights.head[:] = headlight.diffuse if headlight.active else 0.0
-        shading.read_surfaces(solids, self._materials, self._skins)
-        shadows.light_up(
-            model.light_active, model.light_castshadow, model.light_diffuse, self._shadows, data.light_xdir, data.geom_xmat,
-            data.geom_xpos, model.geom_aabb, solids, lights, room,
-        )  # fmt: skip
+        model, solids, lights, room = self._model, self.solids, self.lights, self._room
+        self._pose(data)
+        shadows.light_up(model.light_active, data.geom_xmat, data.geom_xpos, solids, lights, room)
         for number, camera in enumerate(self._cameras):
             eye, axes = data.cam_xpos[camera], data.cam_xmat[camera].reshape(3, 3)
             fovy = float(model.cam_fovy[camera])
-            visibility.see(data.geom_xmat, data.geom_xpos, solids, eye, axes, fovy, self._far, self._cull, self._fine, room)
-            shading.colour(self._fine, axes, eye, solids, self._skins, lights, room, self._rgb[number])
+            visibility.see(data.geom_xmat, data.geom_xpos, solids, eye, axes, fovy, self.far, self._cull, self._fine, room)
+            shading.colour(self._fine, axes, eye, solids, self.skins, lights, room, self._rgb[number])
             if depth is not None or geoms is not None:
                 visibility.read(self._fine, solids, room, self._depth[number], self._geoms[number])
         # Kernels write our own contiguous arrays: for an array of another layout numba would compile them again.
@@ -141,6 +138,36 @@ class Rasteriser:
             depth[...] = self._depth
         if geoms is not None:
             geoms[...] = self._geoms
+
+    def place(self, data: mujoco.MjData, frame: int, shot: Views, lamps: Lamps) -> None:
+        """Instead of drawing: writes where everything is in the state `data` as frame `frame`, from which a GPU draws the cameras.
+
+        Surfaces are read from the model into `skins`.
+        """
+        self._pose(data)
+        model = self._model
+        for number, camera in enumerate(self._cameras):
+            views.place(
+                frame * len(self._cameras) + number, data.cam_xpos[camera], data.cam_xmat[camera].reshape(3, 3),
+                float(model.cam_fovy[camera]), self.far, data.geom_xmat, data.geom_xpos, self.solids, self.lights, shot, self._room,
+            )  # fmt: skip
+        views.lamp(frame, data.geom_xmat, data.geom_xpos, self.solids, self.lights, lamps, self._room)
+
+    def _pose(self, data: mujoco.MjData) -> None:
+        """Finds poses, surfaces and lights of a state."""
+        model, solids, lights = self._model, self.solids, self.lights
+        # A state set through qpos alone has no poses yet; only these three functions are needed, not a whole mj_forward.
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        mujoco.mj_camlight(model, data)
+        headlight = model.vis.headlight
+        lights.ambient[:] = headlight.ambient if headlight.active else 0.0
+        lights.head[:] = headlight.diffuse if headlight.active else 0.0
+        shading.read_surfaces(solids, self._materials, self.skins)
+        shadows.find(
+            model.light_active, model.light_castshadow, model.light_diffuse, self._shadows, data.light_xdir, data.geom_xmat,
+            data.geom_xpos, model.geom_aabb, solids, lights,
+        )  # fmt: skip
 
     @staticmethod
     def warm_up() -> float:

@@ -8,9 +8,9 @@ import numpy as np
 
 from embodichain.physics.raster.parts import DEEPEST, HALF, LANES, ONE, ZERO, kernel, part
 
-_SHADOW = np.float32(0.3)
+SHADOW = np.float32(0.3)
 """Share of a light that remains in its shadow."""
-_MIRROR = np.float32(0.45)
+MIRROR = np.float32(0.45)
 """Share of a light that a fully specular material reflects at the centre of a highlight."""
 _ALIKE = np.float32(10.0 / 255.0)
 """Colours that differ by less than this are interpolated instead of shading the sample between them."""
@@ -165,7 +165,7 @@ def _aim(n, lanes, lx, ly, lz, texel, m):
         fall = max(ONE - (ONE - half * half / (hx * hx + hy * hy + hz * hz)) * lanes[_SHARP + k] * np.float32(1.0 / 16.0), ZERO)
         fall *= fall
         fall *= fall
-        lanes[_GLEAM + k] = fall * fall * lanes[_GLOSS + k] * _MIRROR
+        lanes[_GLEAM + k] = fall * fall * lanes[_GLOSS + k] * MIRROR
         off = texel * (np.float32(0.4) + np.float32(2.2) * np.sqrt(max(ONE - toward * toward, ZERO)))
         wx, wy, wz = depth * x + off * nx, depth * y + off * ny, off * nz - depth
         lanes[_PX + k] = m00 * wx + m01 * wy + m02 * wz + m03
@@ -190,7 +190,7 @@ def _add(n, lanes, light_r, light_g, light_b):
     """Adds the diffuse and specular light of one light to each sample."""
     for lane in range(n):
         k = np.uint64(lane)
-        weight = lanes[_TURNED + k] * (_SHADOW + (ONE - _SHADOW) * lanes[_PX + k])
+        weight = lanes[_TURNED + k] * (SHADOW + (ONE - SHADOW) * lanes[_PX + k])
         mirrored = lanes[_GLEAM + k] * lanes[_PX + k]
         lanes[_LIGHT_R + k] += light_r * weight
         lanes[_LIGHT_G + k] += light_g * weight
@@ -211,19 +211,10 @@ def _mix(n, lanes):
 
 
 @kernel
-def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen):
-    """Writes the colours, 0 to 1, of every `step`-th sample from `start` on; with `use_chosen`, only of those in `chosen`.
-
-    A pixel is `grain` samples wide. Samples are collected one by one until LANES of them can be shaded together.
-    """
-    shown, nearness, colour, dx, dy = room.shown, room.nearness, room.colour, room.dx, room.dy
-    normals, coordinates, faces = skins.normals, skins.coordinates, solids.faces
-    xs, ys, zs = room.moved[0], room.moved[1], room.moved[2]
-    lanes, places = room.lanes, room.places
-    texels, size = lights.maps.reshape(-1), lights.maps.shape[1]
-    count = lights.count[0]
+def aim(axes, eye, lights):
+    """Computes each light's direction, and the transformation to its shadow map, from camera space."""
     aims, matrices = lights.aims, lights.matrices
-    for number in range(count):
+    for number in range(lights.count[0]):
         for k in range(3):
             aims[number, k] = np.float32(
                 lights.towards[number, 0] * axes[0, k]
@@ -239,6 +230,22 @@ def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen
                     entry += lights.frames[number, i, m] * axes[m, k]
                 matrices[number, i, k] = np.float32(entry)
             matrices[number, i, 3] = np.float32(last_entry)
+
+
+@kernel
+def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen):
+    """Writes the colours, 0 to 1, of every `step`-th sample from `start` on; with `use_chosen`, only of those in `chosen`.
+
+    A pixel is `grain` samples wide. Samples are collected one by one until LANES of them can be shaded together.
+    """
+    shown, nearness, colour, dx, dy = room.shown, room.nearness, room.colour, room.dx, room.dy
+    normals, coordinates, faces = skins.normals, skins.coordinates, solids.faces
+    xs, ys, zs = room.moved[0], room.moved[1], room.moved[2]
+    lanes, places = room.lanes, room.places
+    texels, size = lights.maps.reshape(-1), lights.maps.shape[1]
+    count = lights.count[0]
+    aims, matrices = lights.aims, lights.matrices
+    aim(axes, eye, lights)
     smooth, uv = room.smooth, room.uv
     paint, surface, levels, pixels, turns = skins.paint, skins.surface, skins.levels, skins.texels, room.turns
     chosen, owner = room.chosen, solids.owner

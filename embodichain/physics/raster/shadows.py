@@ -14,8 +14,8 @@ _NOTHING = np.uint16(65535)
 
 
 @kernel
-def light_up(active, casting, diffuse, shadows, direction, rotation, position, aabb, solids, lights, room):
-    """Finds the active lights and draws their shadow maps: still casters from the cached base if unchanged, then moving ones."""
+def find(active, casting, diffuse, shadows, direction, rotation, position, aabb, solids, lights):
+    """Finds the active lights and the spaces of their shadow maps."""
     count = 0
     size = lights.maps.shape[1]
     for light in range(len(active)):
@@ -28,9 +28,23 @@ def light_up(active, casting, diffuse, shadows, direction, rotation, position, a
             lights.towards[count, k] = -direction[light, k] / length
         lights.mapped[count] = shadows and casting[light] and len(lights.still) + len(lights.moving) > 0
         if lights.mapped[count]:
-            frame, shade, base = lights.frames[count], lights.maps[count], lights.bases[light]
+            frame = lights.frames[count]
             _frame(lights.towards[count], rotation, position, aabb, solids, lights, size, frame)
             lights.texel[count] = ONE / np.float32(np.sqrt(frame[0, 0] ** 2 + frame[0, 1] ** 2 + frame[0, 2] ** 2))
+        count += 1
+    lights.count[0] = count
+
+
+@kernel
+def light_up(active, rotation, position, solids, lights, room):
+    """Draws the shadow maps of the lights that `find` found: still casters from the cached base if unchanged, then moving ones."""
+    count = 0
+    size = lights.maps.shape[1]
+    for light in range(len(active)):
+        if not active[light]:
+            continue
+        if lights.mapped[count]:
+            frame, shade, base = lights.frames[count], lights.maps[count], lights.bases[light]
             if _changed(rotation, position, solids, lights, frame, lights.kept[light]):
                 base[:] = _NOTHING
                 cast(lights.still, rotation, position, solids, frame, room, base)
@@ -39,7 +53,6 @@ def light_up(active, casting, diffuse, shadows, direction, rotation, position, a
                     shade[j, i] = base[j, i]
             cast(lights.moving, rotation, position, solids, frame, room, shade)
         count += 1
-    lights.count[0] = count
 
 
 @part
@@ -113,6 +126,20 @@ def _changed(rotation, position, solids, lights, frame, kept):
     return changed
 
 
+@part
+def into_map(frame, rotation, position, g, turn, shift):
+    """Writes the rotation and shift from a geom's frame to the space of a shadow map."""
+    for i in range(3):
+        total = frame[i, 3]
+        for k in range(3):
+            total += frame[i, k] * position[g, k]
+            entry = 0.0
+            for m in range(3):
+                entry += frame[i, m] * rotation[g, 3 * m + k]
+            turn[i, k] = np.float32(entry)
+        shift[i] = np.float32(total)
+
+
 @kernel
 def cast(places, rotation, position, solids, frame, room, shade):
     """Draws the depth of the casters nearest to a light into `shade` [N, N], sampled at texel centres.
@@ -128,15 +155,7 @@ def cast(places, rotation, position, solids, frame, room, shade):
         g = solids.geoms[place]
         if solids.rgba[g, 3] == ZERO:
             continue
-        for i in range(3):
-            total = frame[i, 3]
-            for k in range(3):
-                total += frame[i, k] * position[g, k]
-                entry = 0.0
-                for m in range(3):
-                    entry += frame[i, m] * rotation[g, 3 * m + k]
-                turn[i, k] = np.float32(entry)
-            shift[i] = np.float32(total)
+        into_map(frame, rotation, position, g, turn, shift)
         transform(place, solids, turn, shift, room.moved)
         fx, fy, fz = turn[2, 0], turn[2, 1], turn[2, 2]
         for t in range(solids.first_face[place], solids.first_face[place + 1]):

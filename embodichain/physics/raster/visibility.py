@@ -13,11 +13,11 @@ import numpy as np
 
 from embodichain.physics.raster.parts import ONE, ZERO, kernel, narrowed, part, transform
 
-_NEAR = np.float32(0.001)
+NEAR = np.float32(0.001)
 """Distance of the near plane [m]."""
-_TIE = np.float32(1.0 - 2e-6)
+TIE = np.float32(1.0 - 2e-6)
 """If the depths of two surfaces differ by less than this factor, the later geom is shown, as by the ray caster."""
-_SLACK = np.float32(0.002)
+SLACK = np.float32(0.002)
 """Margin for rounding errors of a triangle's bounding box [samples]."""
 
 
@@ -29,11 +29,46 @@ def _project(first, end, x, z, scale, half, out):
 
 
 @part
-def _outside(x, y, ahead, radius, tan_x, tan_y, far):
+def outside(x, y, ahead, radius, tan_x, tan_y, far):
     """Whether a sphere in camera space [m] is completely outside of the view."""
     beside = abs(x) - ahead * tan_x > radius * np.sqrt(1.0 + tan_x * tan_x)
     above = abs(y) - ahead * tan_y > radius * np.sqrt(1.0 + tan_y * tan_y)
     return ahead + radius < 0.0 or ahead - radius > far or beside or above
+
+
+@part
+def rays(fovy, width, height, fine, dx, dy):
+    """Writes the slopes of the rays through columns and rows of samples; returns the tangents of half the fields of view."""
+    tan_y = np.tan(np.radians(fovy) / 2.0)
+    tan_x = tan_y * width / height
+    for i in range(len(dx)):
+        dx[i] = np.float32(((i if fine else 2 * i + 1) / width - 1.0) * tan_x)
+    for j in range(len(dy)):
+        dy[j] = np.float32((1.0 - (j if fine else 2 * j + 1) / height) * tan_y)
+    return tan_x, tan_y
+
+
+@part
+def offset(eye, axes, position, g, away):
+    """Writes the place of a geom's origin in camera space [3]."""
+    for i in range(3):
+        away[i] = 0.0
+        for k in range(3):
+            away[i] += axes[k, i] * (position[g, k] - eye[k])
+
+
+@part
+def turned(eye, axes, rotation, position, g, turn, local):
+    """Writes the rotation from a geom's frame to camera space [3, 3], and the eye in the geom's frame [3]."""
+    for i in range(3):
+        here = 0.0
+        for k in range(3):
+            here += rotation[g, 3 * k + i] * (eye[k] - position[g, k])
+            entry = 0.0
+            for m in range(3):
+                entry += axes[m, i] * rotation[g, 3 * m + k]
+            turn[i, k] = np.float32(entry)
+        local[i] = np.float32(here)
 
 
 @kernel
@@ -46,12 +81,7 @@ def see(rotation, position, solids, eye, axes, fovy, far, cull, fine, room):
     nearness, shown, dx, dy = room.nearness, room.shown, room.dx, room.dy
     rows, columns = nearness.shape
     height, width = (rows // 2, columns // 2) if fine else (rows, columns)
-    tan_y = np.tan(np.radians(fovy) / 2.0)
-    tan_x = tan_y * width / height
-    for i in range(columns):
-        dx[i] = np.float32(((i if fine else 2 * i + 1) / width - 1.0) * tan_x)
-    for j in range(rows):
-        dy[j] = np.float32((1.0 - (j if fine else 2 * j + 1) / height) * tan_y)
+    tan_x, tan_y = rays(fovy, width, height, fine, dx, dy)
     nearness[:] = np.float32(1.0 / far)
     shown[:] = -1
     half_x, half_y = np.float32(0.5 * (columns - 1)), np.float32(0.5 * (rows - 1))
@@ -65,45 +95,36 @@ def see(rotation, position, solids, eye, axes, fovy, far, cull, fine, room):
         g = solids.geoms[place]
         if solids.rgba[g, 3] == ZERO:
             continue
-        for i in range(3):
-            away[i] = 0.0
-            for k in range(3):
-                away[i] += axes[k, i] * (position[g, k] - eye[k])
+        offset(eye, axes, position, g, away)
         radius = solids.rbound[g]
-        if cull and radius > 0.0 and _outside(away[0], away[1], -away[2], radius, tan_x, tan_y, far):
+        if cull and radius > 0.0 and outside(away[0], away[1], -away[2], radius, tan_x, tan_y, far):
             continue
+        turned(eye, axes, rotation, position, g, turn, local)
         for i in range(3):
-            here = 0.0
             for k in range(3):
-                here += rotation[g, 3 * k + i] * (eye[k] - position[g, k])
-                entry = 0.0
-                for m in range(3):
-                    entry += axes[m, i] * rotation[g, 3 * m + k]
-                turn[i, k] = np.float32(entry)
                 room.turns[place, i, k] = turn[i, k]
-            local[i] = np.float32(here)
             shift[i] = np.float32(away[i])
         transform(place, solids, turn, shift, room.moved)
         begin, end = solids.first_vertex[place], solids.first_vertex[place + 1]
         _project(begin, end, xs, zs, scale_x, half_x, across)
         _project(begin, end, ys, zs, -scale_y, half_y, down)
         # Only geoms whose bounding sphere crosses the near plane can have vertices that must not be projected.
-        behind = radius == 0.0 or -away[2] - radius < _NEAR
+        behind = radius == 0.0 or -away[2] - radius < NEAR
         ex, ey, ez = local[0], local[1], local[2]
         for t in range(solids.first_face[place], solids.first_face[place + 1]):
             if planes[t, 0] * ex + planes[t, 1] * ey + planes[t, 2] * ez <= planes[t, 3]:
                 continue  # back face
             a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
-            if behind and (zs[a] > -_NEAR or zs[b] > -_NEAR or zs[c] > -_NEAR):
+            if behind and (zs[a] > -NEAR or zs[b] > -NEAR or zs[c] > -NEAR):
                 lowest, highest, top, bottom = _clipped(t, faces, xs, ys, zs, scale_x, scale_y, half_x, half_y)
             else:
                 x0, x1, x2, y0, y1, y2 = across[a], across[b], across[c], down[a], down[b], down[c]
                 lowest, highest = min(x0, x1, x2), max(x0, x1, x2)
                 top, bottom = min(y0, y1, y2), max(y0, y1, y2)
-            left = np.int64(np.ceil(max(lowest - _SLACK, ZERO)))
-            right = np.int64(np.floor(min(highest + _SLACK, most_x)))
-            first = np.int64(np.ceil(max(top - _SLACK, ZERO)))
-            last = np.int64(np.floor(min(bottom + _SLACK, most_y)))
+            left = np.int64(np.ceil(max(lowest - SLACK, ZERO)))
+            right = np.int64(np.floor(min(highest + SLACK, most_x)))
+            first = np.int64(np.ceil(max(top - SLACK, ZERO)))
+            last = np.int64(np.floor(min(bottom + SLACK, most_y)))
             if left > right or first > last:
                 continue
             xa, ya, za, xb, yb, zb, xc, yc, zc = xs[a], ys[a], zs[a], xs[b], ys[b], zs[b], xs[c], ys[c], zs[c]
@@ -134,7 +155,7 @@ def see(rotation, position, solids, eye, axes, fovy, far, cull, fine, room):
                     x = dx[i]
                     if ax * x + ea >= ZERO and bx * x + eb >= ZERO and cx * x + ec >= ZERO:
                         near = nx * x + near_y
-                        if near >= nearness[j, i] * _TIE and near <= ONE / _NEAR:
+                        if near >= nearness[j, i] * TIE and near <= ONE / NEAR:
                             nearness[j, i] = near
                             shown[j, i] = t
 
@@ -146,14 +167,14 @@ def _clipped(t, faces, xs, ys, zs, scale_x, scale_y, half_x, half_y):
     highest = bottom = np.float32(-1e9)
     for edge in range(3):
         v, w = faces[t, edge], faces[t, (edge + 1) % 3]
-        ahead = zs[v] <= -_NEAR
+        ahead = zs[v] <= -NEAR
         if ahead:
             x, y = half_x - xs[v] / zs[v] * scale_x, half_y + ys[v] / zs[v] * scale_y
             lowest, highest, top, bottom = min(lowest, x), max(highest, x), min(top, y), max(bottom, y)
-        if ahead != (zs[w] <= -_NEAR):
-            part = (-_NEAR - zs[v]) / (zs[w] - zs[v])
-            x = half_x + (xs[v] + part * (xs[w] - xs[v])) / _NEAR * scale_x
-            y = half_y - (ys[v] + part * (ys[w] - ys[v])) / _NEAR * scale_y
+        if ahead != (zs[w] <= -NEAR):
+            part = (-NEAR - zs[v]) / (zs[w] - zs[v])
+            x = half_x + (xs[v] + part * (xs[w] - xs[v])) / NEAR * scale_x
+            y = half_y - (ys[v] + part * (ys[w] - ys[v])) / NEAR * scale_y
             lowest, highest, top, bottom = min(lowest, x), max(highest, x), min(top, y), max(bottom, y)
     return lowest, highest, top, bottom
 

@@ -13,9 +13,9 @@ from embodichain.errors import ConfigError, SceneError
 from embodichain.physics.build import substeps
 from embodichain.physics.many import Many
 from embodichain.physics.painters import DEFAULT
-from embodichain.physics.render import start_warp
 from embodichain.physics.single import Single
 from embodichain.physics.warp.batch import Batch
+from embodichain.physics.warp.begin import start_warp
 from embodichain.physics.warp.fields import check, signature
 from embodichain.physics.warp.union import Shown, filled, hide
 from embodichain.types import Push, Robot, Scene
