@@ -103,7 +103,7 @@ def settle(
     deadline = time.monotonic() + EXIT_S
     try:
         pending.append(Pending(None, list({None, *device.streams(), *named()}), lambda: None, []))
-        while not all([entry.passed(device) for entry in pending]):
+        while not all(entry.passed(device) for entry in pending):
             if time.monotonic() > deadline:
                 keep_row()
                 return

@@ -200,8 +200,8 @@ def read_index(path: Path, trajectory: TrajectorySpec | None = None) -> Index:
         reads, left = entry["reads"], entry["remaining"]
         if reads < 0 or not 1 <= left <= spec.max_reads - (0 if spec.mode is ReplayMode.AGGREGATE else reads):
             raise RingError(
-                f"the snapshot {path} is damaged: trajectory {entry['trajectory_id']:#x} was read {reads} times and has {left} reads "
-                f"left, although each is read {spec.max_reads} times; use an older one"
+                f"the snapshot {path} is damaged: trajectory {entry['trajectory_id']:#x} was read {reads} times and has {left} "
+                f"reads left, although each is read {spec.max_reads} times; use an older one"
             )
     return Index(spec, values["slots"], values["counts"])
 
