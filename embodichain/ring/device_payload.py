@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.ring import placement
 from embodichain.ring.layout import RingLayout
-from embodichain.ring.ring import ControlRing
 from embodichain.types import Field, RingSpec
+
+
+class InHost(Protocol):
+    """The part of `ring.ControlRing` that holds the fields in host memory."""
+
+    def views(self, slot: int) -> Mapping[str, NDArray]:
+        """Read-only views of the fields of a slot."""
+        ...
+
+    def writable(self, slot: int) -> Mapping[str, NDArray]:
+        """Writable views of the fields of a slot."""
+        ...
 
 
 class Payload:
     """Reads and writes the payloads of a ring whose whole specification is `spec`; `address` locates a field on the device."""
 
-    def __init__(self, spec: RingSpec, control: ControlRing, device: placement.Device, address: Callable[[int, str], int]) -> None:
+    def __init__(self, spec: RingSpec, control: InHost, device: placement.Device, address: Callable[[int, str], int]) -> None:
         self._fields, self._layout = spec.trajectory.fields, RingLayout.of(spec)
         self._control, self._device, self._address = control, device, address
 

@@ -25,8 +25,8 @@ from embodichain.ring import layout, placement, snapshot
 from embodichain.ring.contract import RingStats
 from embodichain.ring.device_lease import DeviceLease, DeviceSlot, Held, Work, named_streams
 from embodichain.ring.device_payload import Payload
-from embodichain.ring.device_pending import BUSY_SLICE_S, Buffers, Pending, Staging, settle
-from embodichain.ring.device_turns import Result, Turns
+from embodichain.ring.device_pending import Buffers, Pending, Staging, settle
+from embodichain.ring.device_turns import BUSY_SLICE_S, Result, Turns
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease
 from embodichain.ring.lent import Lent

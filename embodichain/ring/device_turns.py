@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from embodichain.errors import RingError
-from embodichain.ring.device_pending import BUSY_SLICE_S
 
+BUSY_SLICE_S = 0.001
+"""Longest sleep while own copies or kernels are running [s]; it bounds the delay of operations that wait for them."""
 Result = TypeVar("Result")
 
 
