@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, overload
@@ -14,10 +13,11 @@ from numpy.typing import NDArray
 from embodichain.errors import RingError, RingTimeout
 from embodichain.ring.contract import AnySlot
 from embodichain.ring.device_pending import Buffers
+from embodichain.ring.device_turns import Result
 from embodichain.ring.lease import Lease, Sample, Slot
 from embodichain.ring.placement import Device, in_host
 from embodichain.ring.unique import Unique
-from embodichain.types import RingSpec
+from embodichain.types import Field, RingSpec
 
 
 class Leased(Protocol):
@@ -26,9 +26,8 @@ class Leased(Protocol):
     spec: RingSpec
     device: Device
 
-    @property
-    def lock(self) -> AbstractContextManager[object]:
-        """The lock to hold while a slot or lease is handed out or ended."""
+    def operate(self, operation: Callable[[], Result]) -> Result:
+        """Runs an operation alone; a close by a signal handler in the middle of it comes at its end."""
         ...
 
     def check(self) -> None:
@@ -154,6 +153,11 @@ class Held:
             self.control = None  # only now: until then nothing else would keep the slots
 
 
+def named_streams(*registers: Mapping[int, Work | Held]) -> list[int]:
+    """The streams that callers named for open slots and leases."""
+    return [stream for register in registers for each in list(register.values()) for stream in each.named]
+
+
 class DeviceSlot(Unique, AnySlot):
     """One slot for writing a trajectory, from the host or by kernels on the device.
 
@@ -179,12 +183,18 @@ class DeviceSlot(Unique, AnySlot):
             raise RingError(
                 f"field {name!r} of slot {self.index} is written on the device: a copy from the host would race with that"
             )
-        if name not in self._work.staged:
-            if not self._work.buffers:
-                self._ring.stage(self._work)
-            start = self._ring.offset(name)
-            self._work.staged[name] = self._work.buffers[0][start : start + entry.size_bytes].view(entry.dtype).reshape(entry.shape)
-        return self._work.staged[name]
+        if name in self._work.staged:
+            return self._work.staged[name]
+        if not self._work.buffers:
+            self._ring.stage(self._work)
+        return self._ring.operate(lambda: self._stage_field(entry))
+
+    def _stage_field(self, entry: Field) -> NDArray:
+        self._open()  # again, because a signal handler may have closed the ring meanwhile
+        start = self._ring.offset(entry.name)
+        view = self._work.buffers[0][start : start + entry.size_bytes].view(entry.dtype).reshape(entry.shape)
+        self._work.staged[entry.name] = view
+        return view
 
     def device(self, name: str) -> Any:
         """A field's memory on the device, with DLPack; `publish` must be given the stream of the kernels that write it."""
@@ -193,8 +203,9 @@ class DeviceSlot(Unique, AnySlot):
             raise RingError(f"field {name!r} of slot {self.index} is staged on the host: a kernel would race with its copy")
         if in_host(self._ring.spec.trajectory.field(name)):
             raise RingError(f"field {name!r} lies in host memory: write slot[{name!r}]")
+        view = self._ring.view(self.index, name)  # first, because it may be refused
         self._work.device_fields.add(name)
-        return self._ring.view(self.index, name)
+        return view
 
     def __iter__(self) -> Iterator[str]:
         return iter(f.name for f in self._ring.spec.trajectory.fields)
@@ -214,13 +225,7 @@ class DeviceSlot(Unique, AnySlot):
             RingClosed: The owner closed the ring or died.
         """
         ring = self._ring
-        with ring.lock:
-            control = self._open()
-            ring.check()
-            written = self._work.staged.keys() | self._work.device_fields
-            control.check({f.name for f in ring.spec.trajectory.fields if not in_host(f)} - written)
-            self._work.named += streams
-            ticket = self._work.publish(ring)
+        ticket = ring.operate(lambda: self._begin_to_publish(streams))
         ring.poll()
         if timeout_s > 0 and not ring.settled(ticket, timeout_s):
             # No rollback: the copies run on, so the slot can only go forward.
@@ -228,11 +233,18 @@ class DeviceSlot(Unique, AnySlot):
                 f"slot {self.index} is not on the device after {timeout_s:g} s: a later call of the ring publishes it"
             )
 
+    def _begin_to_publish(self, streams: Sequence[int]) -> object:
+        control, spec = self._open(), self._ring.spec
+        self._ring.check()
+        written = self._work.staged.keys() | self._work.device_fields
+        control.check({f.name for f in spec.trajectory.fields if not in_host(f)} - written)
+        self._work.named += streams
+        return self._work.publish(self._ring)
+
     def abandon(self, *, streams: Sequence[int] = ()) -> None:
         """Returns the slot empty once kernels that write it are complete. Never blocks; safe to call twice."""
-        with self._ring.lock:
-            self._work.named += streams
-            self._work.end(self._ring)
+        self._work.named += streams
+        self._ring.operate(lambda: self._work.end(self._ring))
 
     def _open(self) -> Slot:
         if self._work.control is None or self._work.begun:
@@ -334,11 +346,9 @@ class DeviceLease(Unique, Sequence[DeviceSample]):
 
         Raises RingError while a stream of this thread is captured into a graph; the lease is then still held.
         """
-        with self._ring.lock:
-            if self._held.control is None:
-                return
-            self._held.end(self._ring)
-        self._ring.poll()
+        if self._held.control is not None:
+            self._ring.operate(lambda: self._held.end(self._ring))
+            self._ring.poll()
 
     def __len__(self) -> int:
         return len(self._control)

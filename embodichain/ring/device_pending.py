@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RingError
+from embodichain.ring.device_turns import BUSY_SLICE_S
 from embodichain.ring.placement import Device, Marker
 
-BUSY_SLICE_S = 0.001
-"""Longest sleep while own copies or kernels are running [s]; it bounds the delay of operations that wait for them."""
 EXIT_S = 30.0
 """How long the interpreter's exit waits for the device [s]; afterwards the slots are reclaimed when the process is dead."""
 Buffers = list[NDArray[np.uint8]]
@@ -103,7 +102,7 @@ def settle(
     deadline = time.monotonic() + EXIT_S
     try:
         pending.append(Pending(None, list({None, *device.streams(), *named()}), lambda: None, []))
-        while not all([entry.passed(device) for entry in pending]):  # noqa: C419 every one is asked, not up to the first
+        while not all(entry.passed(device) for entry in pending):
             if time.monotonic() > deadline:
                 keep_row()
                 return

@@ -8,15 +8,14 @@ reader's bit stays set, in the control words in host memory. So nothing else in 
 from __future__ import annotations
 
 import os
-import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,10 @@ from numpy.typing import NDArray
 from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import layout, placement, snapshot
 from embodichain.ring.contract import RingStats
-from embodichain.ring.device_lease import DeviceLease, DeviceSlot, Held, Work
-from embodichain.ring.device_pending import BUSY_SLICE_S, Buffers, Pending, Staging, settle
+from embodichain.ring.device_lease import DeviceLease, DeviceSlot, Held, Work, named_streams
+from embodichain.ring.device_payload import Payload
+from embodichain.ring.device_pending import Buffers, Pending, Staging, settle
+from embodichain.ring.device_turns import BUSY_SLICE_S, Result, Turns
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease
 from embodichain.ring.lent import Lent
@@ -33,10 +34,9 @@ from embodichain.ring.participants import Health
 from embodichain.ring.placement import ARENA_HEADER_BYTES, ArenaNote, Device
 from embodichain.ring.ring import ControlRing
 from embodichain.ring.stats import Observer
-from embodichain.types import Field, RingSpec, TrajectorySpec
+from embodichain.types import RingSpec, TrajectorySpec
 
 IDLE_SLICE_S = 0.05
-Result = TypeVar("Result")
 
 
 class DeviceRing:
@@ -53,8 +53,9 @@ class DeviceRing:
         self._control = control
         self._owner = owner
         self._arena = arena
+        self._mapped = [arena]
         self._pid = os.getpid()
-        self.lock = threading.RLock()
+        self._turns = Turns()
         _, on_device = placement.split(spec.trajectory)
         self._layout = RingLayout.of(replace(spec, trajectory=on_device))
         self._offsets = dict(zip((f.name for f in on_device.fields), self._layout.field_offsets, strict=True))
@@ -66,12 +67,10 @@ class DeviceRing:
         self._closing = self._ended = False
         self._fault = ""
         if control.header(layout.AT_DEBUG):
-            # The lambda must not capture self: the control ring is known to a finalizer, which would keep this object alive.
-            size, first = self._layout.slot_bytes, arena + ARENA_HEADER_BYTES
-            control.poison_payload = lambda slot: device.fill(first + slot * size, layout.POISON, size)
+            control.poison_payload = partial(_poison, weakref.ref(self))  # a strong reference would keep this object alive for ever
         # Opened while the file has a name: the owner's close removes it, and must then still see who has died.
         self._watch = Observer.open(control.path) if owner else None
-        named = partial(_named, self._work.out, self._leases.out)
+        named = partial(named_streams, self._work.out, self._leases.out)
         self._finalizer = weakref.finalize(self, settle, self._pid, device, control.keep_row, control.close, self._pending, named)
 
     @classmethod
@@ -107,10 +106,14 @@ class DeviceRing:
                 trajectory=spec.trajectory,
             )
             control = ControlRing.create(replace(spec, trajectory=on_host), path, debug=debug, note=note.encode())
+            try:
+                return cls(control, spec, device, arena, owner=True, buffers=buffers)
+            except BaseException:
+                control.close()
+                raise
         except BaseException:
             device.free(arena)
             raise
-        return cls(control, spec, device, arena, owner=True, buffers=buffers)
 
     @classmethod
     def attach(
@@ -144,14 +147,14 @@ class DeviceRing:
                         f"the arena of the ring at {path} is of generation {stamp:#x}, the ring of {note.generation:#x}: "
                         "its owner is gone; attach to the ring of the new one"
                     )
+                spec = replace(control.spec, trajectory=note.trajectory)
+                return cls(control, spec, device, arena, owner=False, buffers=buffers)
             except BaseException:
                 device.unmap(arena)
                 raise
         except BaseException:
             control.close()
             raise
-        spec = replace(control.spec, trajectory=note.trajectory)
-        return cls(control, spec, device, arena, owner=False, buffers=buffers)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles as its path and kind of device; unpickling attaches in the other process."""
@@ -210,9 +213,7 @@ class DeviceRing:
             return self._control.field(name)
         strides = (self._layout.slot_bytes, *np.empty(entry.shape, entry.dtype).strides)
         address = self._arena + ARENA_HEADER_BYTES + self._offsets[name]
-        with self.lock:
-            self.check()
-            return self.device.view(address, (self.spec.num_slots, *entry.shape), entry.dtype, strides, self)
+        return self._view(address, (self.spec.num_slots, *entry.shape), entry.dtype, strides)
 
     # ------------------------------------------------------------------------------------------------------ control
 
@@ -223,18 +224,22 @@ class DeviceRing:
             RingError: Work on the device failed; the slots involved stay out of use until this process ends.
             RingClosed: A publish came too late.
         """
-        with self.lock:
+        # In the middle of another operation (from a signal handler), that one goes on with it later.
+        return len(self._pending) if self._turns.inside() else self.operate(self._poll)
+
+    def _poll(self) -> int:
+        if not self._ended:
             if self._fault:
                 raise RingError(f"the device failed earlier ({self._fault}): its slots stay out of use until this process ends")
             self._collect()
             for entry in list(self._pending):
                 if self._passed(entry):
                     self._complete(entry)
-            return len(self._pending)
+        return len(self._pending)
 
     def flush(self, timeout_s: float = 5.0) -> None:
         """Waits until nothing is pending; raises RingTimeout when the device takes longer."""
-        if not self._await(lambda: self.poll() == 0, timeout_s):
+        if not self._turns.wait(lambda: self.poll() == 0, timeout_s):
             raise RingTimeout(f"{self._describe_pending()} after {timeout_s:g} s: the device is behind; poll again later")
 
     def stats(self) -> RingStats:
@@ -249,9 +254,12 @@ class DeviceRing:
         """As `Ring.snapshot`, by copies to the host. The file does not depend on the device: any kind of ring can restore it."""
         if not self._owner:
             raise RingError(f"only the owner of the ring at {self.path} may take a snapshot")
-        with self.lock:
+
+        def save() -> int:
             self.check()
-            return self._control.save(Path(path), self.spec, self._read_payload)
+            return self._control.save(Path(path), self.spec, Payload(self.spec, self._control, self.device, self._address).read)
+
+        return self.operate(save)
 
     @classmethod
     def restore(
@@ -267,7 +275,8 @@ class DeviceRing:
         index = snapshot.read_index(Path(snapshot_path), trajectory)
         ring = cls.create(index.spec, device, path, debug=debug)
         try:
-            ring._control.load(Path(snapshot_path), index, ring._write_payload)
+            payload = Payload(ring.spec, ring._control, device, ring._address)
+            ring._control.load(Path(snapshot_path), index, payload.write)
         except BaseException:
             ring.close()
             raise
@@ -280,53 +289,54 @@ class DeviceRing:
     @property
     def closed(self) -> bool:
         """Whether this attachment or the whole ring has ended."""
-        return self._closing or self._control.closed
+        return self._closing or self._turns.close_s is not None or self._control.closed
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Leaves the ring once the device has completed work on our slots; if called by the owner, ends it and frees the arena.
 
         The owner frees the arena only after every other participant has left or died, because freeing memory that others map is
-        undefined in CUDA. Safe to call twice; after a RingTimeout, call again.
+        undefined in CUDA. Safe to call twice; after a RingTimeout, call again. In a signal handler that comes in the middle of an
+        operation of the ring, it only notes that the ring is to be closed at the end of that operation.
 
         Raises:
             RingTimeout: The device takes longer, or (for the owner) other processes, which are named, still map the arena.
         """
-        if os.getpid() != self._pid or self._ended:
+        if os.getpid() != self._pid or not self._mapped or self._turns.put_off(timeout_s):
             return
         deadline = time.monotonic() + timeout_s
-        with self.lock:
-            if not self._closing:
-                for open_one in (*self._work.out.values(), *self._leases.out.values()):
-                    open_one.end(self)
-                # Kernels of leases and slots that were dropped without release may run on these streams.
-                self.defer(self._pending, [None, *self.device.streams()], lambda: None)
-                self._closing = True
-        if not self._await(self._drained, timeout_s):
+        self.operate(self._begin_to_close)
+        if not self._turns.wait(self._drained, timeout_s):
             raise RingTimeout(f"{self._describe_pending()} after {timeout_s:g} s: the ring stays attached; close it again later")
         self._control.close()
-        if not self._await(lambda: not self._others(), max(0.0, deadline - time.monotonic())):
+        if not self._turns.wait(lambda: not self._others(), max(0.0, deadline - time.monotonic())):
             raise RingTimeout(
                 f"the ring at {self.path} has ended, but processes {sorted(self._others())} still map its arena: "
                 "close it there (or end them), then here again"
             )
-        with self.lock:
-            if not self._ended:
-                self._ended = True
-                self._finalizer.detach()
-                self._staging.free.clear()
-                self._watch = None
-                if self._owner:
-                    self.device.free(self._arena)
-                else:
-                    self.device.unmap(self._arena)
+        self.operate(self._give_arena_back)
+
+    def _begin_to_close(self) -> None:
+        if not self._closing:
+            for open_one in (*self._work.out.values(), *self._leases.out.values()):
+                open_one.end(self)
+            # Kernels of leases and slots that were dropped without release may run on these streams.
+            self.defer(self._pending, [None, *self.device.streams()], lambda: None)
+            self._closing = True
+        self._turns.close_s = None
+
+    def _give_arena_back(self) -> None:
+        self._ended = True
+        self._finalizer.detach()
+        self._staging.free.clear()
+        self._watch = None
+        if self._mapped:  # taken from the list first: it must not be freed twice, because its address may be in use again
+            (self.device.free if self._owner else self.device.unmap)(self._mapped.pop())
 
     def __enter__(self) -> DeviceRing:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-    # ------------------------------------------------------------------------------------------------------- inside
 
     def _collect(self) -> None:
         """Ends slots and leases whose objects were dropped, after the kernels on the current streams."""
@@ -356,20 +366,19 @@ class DeviceRing:
     ) -> object:
         """Calls `finish` and recycles `buffers` once all present work on `streams` is complete; returns a ticket for `settled`.
 
-        While an operation on `of` is pending, further calls for it change nothing and return its ticket.
+        While an operation on `of` is pending, further calls for it change nothing and return its ticket. Called by an operation.
         """
-        with self.lock:
-            entry = next((entry for entry in self._pending if entry.of is of), None)
-            if entry is None:
-                entry = Pending(of, list(dict.fromkeys(streams))[::-1], finish, [] if buffers is None else buffers)
-                self._pending.append(entry)
-            try:
-                entry.mark(self.device)
-            except RingError as error:
-                # Without a marker, completion can never be known, so no slot of this attachment may be given up any more.
-                self._fault = str(error)
-                raise
-            return entry
+        entry = next((entry for entry in self._pending if entry.of is of), None)
+        if entry is None:
+            entry = Pending(of, list(dict.fromkeys(streams))[::-1], finish, [] if buffers is None else buffers)
+            self._pending.append(entry)
+        try:
+            entry.mark(self.device)
+        except RingError as error:
+            # Without a marker, completion can never be known, so no slot of this attachment may be given up any more.
+            self._fault = str(error)
+            raise
+        return entry
 
     def _patiently(self, attempt: Callable[[float], Result], timeout_s: float) -> Result:
         """Makes a blocking call in short slices with polls in between, because it may wait for our own deferred operations."""
@@ -383,16 +392,6 @@ class DeviceRing:
             except RingTimeout as error:
                 if time.monotonic() >= deadline:
                     raise RingTimeout(f"waited {timeout_s:g} s, {self._describe_pending()}: {error}") from error
-
-    def _await(self, condition: Callable[[], bool], timeout_s: float) -> bool:
-        """Polls a condition until it holds or time is up; busily at first, because a copy takes microseconds."""
-        deadline, pause_s = time.monotonic() + timeout_s, 0.0
-        while not condition():
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(pause_s)
-            pause_s = min(BUSY_SLICE_S, pause_s + 1e-5)
-        return True
 
     def _others(self) -> set[int]:
         """Process ids of living participants, as the owner sees them; empty for others, whom they do not concern."""
@@ -411,7 +410,7 @@ class DeviceRing:
         """Raises RingClosed when this attachment or the owner has ended, RingError in a forked child."""
         if os.getpid() != self._pid:
             raise RingError(f"the ring at {self.path} was attached by process {self._pid} before a fork: attach again in the child")
-        if self._closing:
+        if self._closing or self._turns.close_s is not None:
             raise RingClosed(f"this attachment to the ring at {self.path} was closed")
         if not self._owner and not self._control.owner_alive():
             raise RingClosed(f"the owner of the ring at {self.path} died, and its arena with it")
@@ -421,17 +420,20 @@ class DeviceRing:
 
         def taken() -> bool:
             self.poll()
-            with self.lock:
-                self.check()
-                return self._staging.take(work.buffers)
+            return self.operate(take)
 
-        if not self._await(taken, 5.0 if self._pending else 0.0):
+        def take() -> bool:
+            self.check()
+            there = self._staging.take(work.buffers)
+            if there and self._control.header(layout.AT_DEBUG):
+                work.buffers[0][:] = layout.POISON
+            return there
+
+        if not self._turns.wait(taken, 5.0 if self._pending else 0.0):
             raise RingError(
                 f"slot {work.index} has no staging buffer: all {self._staging.most} are in slots that are open or being copied; "
                 "publish one first, or attach with more buffers"
             )
-        if self._control.header(layout.AT_DEBUG):
-            work.buffers[0][:] = layout.POISON
 
     def recycle(self, buffers: Buffers) -> None:
         """Takes back staging buffers that no copy reads."""
@@ -443,34 +445,13 @@ class DeviceRing:
 
     def copy(self, slot: int, name: str, source: NDArray[np.uint8]) -> None:
         """Enqueues the copy of a staged field to the device."""
+        if self._ended:
+            raise RingClosed(f"this attachment to the ring at {self.path} was closed, and its arena with it")
         self.device.copy(self._address(slot, name), source)
 
     def settled(self, ticket: object, timeout_s: float) -> bool:
         """Waits at most `timeout_s` [s] for a deferred call; returns whether it was made."""
-        return self._await(lambda: self.poll() == 0 or ticket not in self._pending, timeout_s)
-
-    def _read_payload(self, slot: int) -> memoryview:
-        whole = np.zeros(RingLayout.of(self.spec).slot_bytes, np.uint8)
-        for field, part in self._parts(whole):
-            if placement.in_host(field):
-                part[:] = np.atleast_1d(self._control.views(slot)[field.name]).view(np.uint8)
-            else:
-                part[:] = np.frombuffer(self.device.read(self._address(slot, field.name), field.size_bytes), np.uint8)
-        return whole.data
-
-    def _write_payload(self, slot: int, payload: memoryview) -> None:
-        on_host = self._control.writable(slot)
-        for field, part in self._parts(np.frombuffer(payload, np.uint8)):
-            if placement.in_host(field):
-                on_host[field.name][...] = part.view(field.dtype).reshape(field.shape)
-            else:
-                self.device.write(self._address(slot, field.name), part.tobytes())
-
-    def _parts(self, whole: NDArray[np.uint8]) -> Iterator[tuple[Field, NDArray[np.uint8]]]:
-        """Every field of a slot with its bytes, in a payload with the layout of host memory."""
-        fields = self.spec.trajectory.fields
-        for field, offset in zip(fields, RingLayout.of(self.spec).field_offsets, strict=True):
-            yield field, whole[offset : offset + field.size_bytes]
+        return self._turns.wait(lambda: self.poll() == 0 or ticket not in self._pending, timeout_s)
 
     def _address(self, slot: int, name: str) -> int:
         return self._arena + self._slot_at(slot) + self._offsets[name]
@@ -481,8 +462,22 @@ class DeviceRing:
     def view(self, slot: int, name: str) -> Any:
         """A field of a slot on the device, as an array with DLPack."""
         entry = self.spec.trajectory.field(name)
-        with self.lock:
-            return self.device.view(self._address(slot, name), entry.shape, entry.dtype, None, self)
+        return self._view(self._address(slot, name), entry.shape, entry.dtype, None)
+
+    def _view(self, address: int, shape: tuple[int, ...], dtype: str, strides: tuple[int, ...] | None) -> Any:
+        def view() -> Any:
+            self.check()
+            return self.device.view(address, shape, dtype, strides, self)
+
+        return self.operate(view)
+
+    def _fill_with_poison(self, slot: int) -> None:
+        if not self._ended:
+            self.device.fill(self._arena + self._slot_at(slot), layout.POISON, self._layout.slot_bytes)
+
+    def operate(self, operation: Callable[[], Result]) -> Result:
+        """Runs an operation alone; a close by a signal handler in the middle of it comes at its end."""
+        return self._turns.run(operation, self.close)
 
     def _describe_pending(self) -> str:
         return f"{len(self._pending)} of our own slots and leases wait for the device"
@@ -492,9 +487,9 @@ def _attach_again(path: Path, device: Callable[[], Device], reads: bool) -> Devi
     return DeviceRing.attach(path, device(), reads=reads)
 
 
-def _named(*registers: Mapping[int, Work | Held]) -> list[int]:
-    """The streams that users named for open slots and leases."""
-    return [stream for register in registers for each in list(register.values()) for stream in each.named]
+def _poison(ring: Callable[[], DeviceRing | None], slot: int) -> None:
+    if (there := ring()) is not None:
+        there.operate(partial(there._fill_with_poison, slot))
 
 
 def _read_note(control: ControlRing) -> ArenaNote:

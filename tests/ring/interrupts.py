@@ -31,8 +31,11 @@ def _operations(code: CodeType) -> dict[int, str]:
     return {instruction.offset: instruction.opname for instruction in dis.get_instructions(code)}
 
 
-def interrupt(operation: Callable[[], object], at: int) -> str:
-    """Runs an operation and interrupts it at the `at`-th point in the ring's code; returns where, and "" if it has fewer points."""
+def interrupt(operation: Callable[[], object], at: int, handler: Callable[[], object] | None = None) -> str:
+    """Runs an operation and interrupts it at the `at`-th point in the ring's code; returns where, and "" if it has fewer points.
+
+    With a `handler`, that is called at this point, and the operation goes on afterwards.
+    """
     passed, where = 0, ""
     last: dict[FrameType, int] = {}
 
@@ -45,7 +48,9 @@ def interrupt(operation: Callable[[], object], at: int) -> str:
                 if passed == at:
                     where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"
                     last.clear()
-                    raise Interrupt
+                    if handler is None:
+                        raise Interrupt
+                    handler()
         elif event == "return":
             last.pop(frame, None)
         return local

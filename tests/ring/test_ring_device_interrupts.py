@@ -1,6 +1,7 @@
 """An exception of a signal handler at any point of a call on a device: no slot is freed under its work, no trajectory is lost."""
 
 import gc
+import time
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from device_laws import is_whole, put, write
 from interrupts import Interrupt, interrupt
 from ring_parts import ring_spec
 
-from embodichain.errors import RingClosed, RingError
+from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring.delayed import DelayedDevice
 from embodichain.ring.device_ring import DeviceRing
 
@@ -289,3 +290,119 @@ def test_an_operation_that_is_refused_for_good_is_forgotten():
     assert ring.poll() == 0
     ring.close()
     owner.close()
+
+
+# ----------------------------------------------------------------------------- a handler that closes the ring, and goes on
+
+
+def handled(stage: Stage, call, at: int) -> str:
+    """Runs a call, with a handler that closes the ring at the `at`-th point."""
+    return interrupt(call, at, lambda: stage.ring.close(2.0))
+
+
+def closings(prepare, step: int = 1):
+    """As `stages`, but the handler closes the ring and the call goes on; yields also what the call raised."""
+    at = 1
+    while True:
+        stage, error = Stage(at), None
+        call = prepare(stage)
+        stage.let_go()
+        try:
+            where = handled(stage, call, at)
+        except RingError as raised:
+            where, error = "raised", raised
+        if where:
+            assert stage.ring.closed and not stage.device._arenas, where
+            assert not stage.device.busy, where
+            yield stage, where, error
+        else:
+            stage.ring.close()
+            break
+        at += step
+    assert at > 20
+
+
+def calls() -> dict:
+    def publish(stage):
+        slot = late_slot(stage)
+        return slot.publish
+
+    def write_and_publish(stage):
+        return lambda: put(stage.ring, 1)
+
+    def poll(stage):
+        late_slot(stage).publish(0.0)
+        return stage.ring.flush
+
+    def release(stage):
+        stage.let_go()
+        put(stage.ring, 1)
+        return stage.ring.acquire(1).release
+
+    def read(stage):
+        stage.let_go()
+        put(stage.ring, 1)
+        lease = stage.ring.acquire(1)
+        return lambda: [lease[0]["content"], stage.ring.field("content")]
+
+    return {f.__name__: f for f in (publish, write_and_publish, poll, release, read)}
+
+
+@pytest.mark.parametrize("name", calls())
+def test_a_handler_that_closes_the_ring_at_any_point_of_a_call(name):
+    for _, where, error in closings(calls()[name], step=3):
+        assert error is None or "closed" in str(error) or "no longer ours" in str(error) or "released" in str(error), where
+
+
+def test_a_close_put_off_by_an_operation_that_fails_is_told_with_its_error():
+    class Raises(DelayedDevice):
+        def copy(self, pointer, source):
+            ring.close(0.0)
+            raise KeyboardInterrupt
+
+    device = Raises(1, steps_per_poll=50)
+    ring = DeviceRing.create(ring_spec(1, words=16), device)
+    device.launch(lambda: None)
+    device._steps_per_poll = 0
+    slot = late_slot_of(ring)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        slot.publish()
+    assert "the ring was to be closed as well: " in caught.value.__notes__[0]
+    assert ring.closed
+    device._steps_per_poll = 50
+    ring.close()
+    assert not device._arenas
+
+
+def test_a_view_of_a_closed_ring_is_refused_and_poison_does_not_reach_its_arena():
+    device = DelayedDevice(1)
+    ring = DeviceRing.create(ring_spec(1, words=16), device, debug=True)
+    slot = ring.reserve()
+    poison = ring._control.poison_payload
+    ring.close()
+    for refused in (lambda: slot.device("content"), lambda: ring.view(0, "content"), lambda: ring.field("content")):
+        with pytest.raises(RingError, match=r"closed|abandoned"):
+            refused()
+    with pytest.raises(RingClosed, match="arena"):
+        ring.copy(0, "content", np.zeros(8, np.uint8))
+    poison(0)
+
+
+def test_a_handler_does_not_wait_for_what_it_interrupted():
+    class Flushes(DelayedDevice):
+        waited = None
+
+        def done(self, marker):
+            if self.waited is None:
+                self.waited = -1.0
+                before = time.monotonic()
+                with pytest.raises(RingTimeout):
+                    ring.flush(5.0)
+                self.waited = time.monotonic() - before
+            return super().done(marker)
+
+    device = Flushes(1, steps_per_poll=50)
+    with DeviceRing.create(ring_spec(1, words=16), device) as ring:
+        put(ring, 1)
+        assert 0.0 <= device.waited < 1.0
+        assert ring.stats().ready == 1
