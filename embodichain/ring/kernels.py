@@ -12,7 +12,6 @@ import numpy as np
 
 from embodichain.ring import layout
 from embodichain.ring.atomics import add, cas, exchange, load, lowest_bit, store
-from embodichain.ring.eviction import claim_oldest, claim_word
 from embodichain.ring.words import (
     ABANDON,
     ACQUIRE,
@@ -55,6 +54,8 @@ from embodichain.ring.words import (
     WAKE,
     WORDS,
     ZERO,
+    claim_oldest,
+    claim_word,
     clear_hint,
     drawable,
     drop,

@@ -242,7 +242,7 @@ def load(path: Path | str) -> tuple[NDArray, int]:
         ahead = 2 * ahead if sound == len(records) else max(16, sound)
         if sound == len(records):
             continue
-        skip = next((skip for skip in range(1, RECORD.itemsize) if _is_record(data, at + skip)), None)
+        skip = _next_record(data, at)
         damaged += skip is None and len(data) - at >= 2 * RECORD.itemsize
         at += skip or RECORD.itemsize
     return np.concatenate([np.zeros(0, RECORD), *runs]), damaged
@@ -309,6 +309,16 @@ def _create(path: Path) -> None:
         pass
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _next_record(data: bytes, at: int) -> int | None:
+    """How many bytes after `at` the next whole record begins, if that is less than the size of one."""
+    ahead = np.frombuffer(data, np.uint8, min(2 * RECORD.itemsize - 2, len(data) - at - 1), at + 1)
+    if len(ahead) < RECORD.itemsize:
+        return None
+    records = np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(ahead, RECORD.itemsize)).view(RECORD)[:, 0]
+    sound = np.flatnonzero(records["check"] == _check(records))
+    return int(sound[0]) + 1 if len(sound) else None
 
 
 def _is_record(data: bytes, at: int) -> bool:

@@ -88,14 +88,18 @@ class Ring:
         here = domain()
         with host.create(target, lay.total_bytes) as (file, unfinished, owner):
             _fill(file.memory, spec, lay, here, debug, note)
-            ring = cls(file, spec, target, owner)
-            try:
-                fill(ring)
-                host.publish(file, unfinished, target)
-            except BaseException:
-                ring.close()
-                raise
-            return ring
+            # No variable refers to the ring: a frame that a debugger keeps after an exception would keep it as well.
+            return cls(file, spec, target, owner)._published(fill, unfinished)
+
+    def _published(self, fill: Callable[[Self], None], unfinished: Path) -> Self:
+        """Itself, filled and under its final name."""
+        try:
+            fill(self)
+            host.publish(self._file, unfinished, self.path)
+        except BaseException:
+            self.close()
+            raise
+        return self
 
     @classmethod
     def attach(cls, path: Path | str, trajectory: TrajectorySpec | None = None, *, reads: bool = True) -> Self:
@@ -322,9 +326,10 @@ class Ring:
                 )
             try:
                 self._under_way = name
-                return deed()
+                result = deed()
             finally:
                 self._under_way = ""
+            return result
 
     @classmethod
     def restore(

@@ -351,32 +351,35 @@ def test_views_are_parts_of_the_rings_file_and_no_copies(ring):
 
 @pytest.mark.parametrize("inner", ["set_max_reads", "snapshot"])
 @pytest.mark.parametrize("outer", ["set_max_reads", "snapshot"])
-def test_the_owners_operations_in_a_signal_handler_during_either_are_refused_and_wait_for_other_threads(
-    ring, tmp_path, outer, inner
-):
-    deeds = {"set_max_reads": lambda: ring.set_max_reads(100), "snapshot": lambda: ring.snapshot(tmp_path / "snapshot")}
-    refused, others = [], []
+def test_the_owners_operations_in_a_signal_handler_during_either_are_refused_and_wait_for_other_threads(tmp_path, outer, inner):
+    path, rng, refused = tmp_path / "snapshot", np.random.default_rng(0), []
+    with Ring.create(ring_spec(num_slots=1_000, max_reads=100, words=1)) as ring:  # so many that each takes milliseconds
+        for number in range(1_000):
+            put(ring, number)
+        deeds = {"set_max_reads": lambda: ring.set_max_reads(100), "snapshot": lambda: ring.snapshot(path)}
 
-    def handler(_number, _frame):
+        def handler(_number, _frame):
+            try:
+                deeds[inner]()
+            except RingError as error:
+                refused.append(str(error))
+
+        before = signal.signal(signal.SIGALRM, handler)
         try:
-            deeds[inner]()
-        except RingError as error:
-            refused.append(str(error))
-
-    before = signal.signal(signal.SIGALRM, handler)
-    try:
-        deadline = time.monotonic() + 60
-        while not refused and time.monotonic() < deadline:
-            signal.setitimer(signal.ITIMER_REAL, 0.0005)
-            others.append(threading.Thread(target=deeds[inner], daemon=True))
-            others[-1].start()
-            deeds[outer]()
-            others[-1].join(20)
-            assert not others[-1].is_alive()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert f"{inner} was called by a signal handler during {outer}" in refused[0]
-    assert ring.snapshot(tmp_path / "snapshot") == 8, "and afterwards all works"
-    ring.set_max_reads(5)
-    assert ring.stats().max_reads == 5
+            deadline = time.monotonic() + 60
+            while not refused and time.monotonic() < deadline:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 2e-3))
+                deeds[outer]()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert f"{inner} was called by a signal handler during {outer}" in refused[0]
+        others = [threading.Thread(target=deeds[inner], daemon=True) for _ in range(3)]
+        for other in others:
+            other.start()
+        assert ring.snapshot(path) == 1_000, "and afterwards all works"
+        for other in others:
+            other.join(60)
+            assert not other.is_alive()
+        ring.set_max_reads(5)
+        assert ring.stats().max_reads == 5
