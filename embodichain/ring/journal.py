@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from embodichain.errors import RingError, RingTimeout
-from embodichain.ring.locks import Hold, inode, names, try_lock
+from embodichain.ring.locks import Hold, inode, names, opening, try_lock, watch_forks
 from embodichain.ring.unique import Unique
 from embodichain.types import MOST_TOGETHER
 
@@ -207,33 +207,41 @@ def _is_ours(descriptor: int) -> bool:
 def _open(path: Path, timeout_s: float) -> tuple[int, Hold]:
     """Opens and locks the journal. The kernel drops the lock when a process ends, so its new holder knows that it is dead."""
     deadline = time.monotonic() + timeout_s
+    watch_forks()
+    while True:
+        with opening:
+            descriptor, hold = _attempt(path)
+        if hold is not None:
+            return descriptor, hold
+        os.close(descriptor)
+        if time.monotonic() >= deadline:
+            raise RingTimeout(f"another process is the gateway of {path}: end it, or use another journal")
+        time.sleep(0.02)
+
+
+def _attempt(path: Path) -> tuple[int, Hold | None]:
+    """Opens the file and tries to lock it; without a lock if another process has it, or has just put another file in its place."""
     # A journal may lie in a folder where everybody can write: what another user put there under its name is not followed or used.
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    while True:
-        try:
-            descriptor = os.open(path, flags | os.O_CREAT, 0o600)
-            locking = os.open(path, flags)
-        except OSError as error:
-            raise RingError(f"cannot open the journal {path}: {error.strerror}; choose a writable path") from error
-        try:
-            if not _is_ours(descriptor):
-                raise RingError(f"{path} is no file of this user, so it cannot be the journal: remove it, or choose another path")
-            hold = Hold.take(locking, _LOCK_AT)
-            # The previous holder may have trimmed the journal after we opened it; the name then belongs to another file.
-            if hold is not None and names(path, inode(descriptor)) and inode(locking) == inode(descriptor):
-                return descriptor, hold
-        except BaseException:
-            os.close(descriptor)
-            raise
-        finally:
-            os.close(locking)
-        os.close(descriptor)
-        if hold is not None:
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT, 0o600)
+        locking = os.open(path, flags)
+    except OSError as error:
+        raise RingError(f"cannot open the journal {path}: {error.strerror}; choose a writable path") from error
+    try:
+        if not _is_ours(descriptor):
+            raise RingError(f"{path} is no file of this user, so it cannot be the journal: remove it, or choose another path")
+        hold = Hold.take(locking, _LOCK_AT)
+        # The previous holder may have trimmed the journal after we opened it; the name then belongs to another file.
+        if hold is not None and not (names(path, inode(descriptor)) and inode(locking) == inode(descriptor)):
             hold.release()
-        elif time.monotonic() >= deadline:
-            raise RingTimeout(f"another process is the gateway of {path}: end it, or use another journal")
-        else:
-            time.sleep(0.02)
+            hold = None
+        return descriptor, hold
+    except BaseException:
+        os.close(descriptor)
+        raise
+    finally:
+        os.close(locking)
 
 
 def settled(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
