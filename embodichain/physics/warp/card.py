@@ -7,7 +7,7 @@ but for pixels where the order of triangles decides. Everything is enqueued on o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -132,9 +132,9 @@ class Card:
         key = (frames, views, height, width, lights, size)
         if key not in self._scratch:
             self._scratch[key] = (
-                wp.empty((views, height, width), dtype=wp.int32),
-                wp.empty((views, height, width), dtype=wp.int32),
-                wp.empty((frames, max(lights, 1), size, size), dtype=wp.int32),
+                wp.empty((views, height, width), dtype=cast(Any, wp.int32)),
+                wp.empty((views, height, width), dtype=cast(Any, wp.int32)),
+                wp.empty((frames, max(lights, 1), size, size), dtype=cast(Any, wp.int32)),
             )
         return self._scratch[key]
 
