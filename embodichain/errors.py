@@ -11,6 +11,7 @@ __all__ = [
     "IntegrityError",
     "LearnerError",
     "MotionError",
+    "PeerLost",
     "RingClosed",
     "RingError",
     "RingTimeout",

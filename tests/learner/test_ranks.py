@@ -223,8 +223,12 @@ def test_a_ring_whose_stream_goes_on_is_not_taken_for_empty_because_the_stream_o
         ranks = [fresh.Process(target=of_two_rings, args=(r, tmp_path, paths, ended, answers), daemon=True) for r in range(4)]
         for process in ranks:
             process.start()
+        while going_on.stats().participants < 3 and all(process.is_alive() for process in ranks):
+            time.sleep(0.05)
         for number in range(made):
-            time.sleep(0.5)  # its learners wait for each
+            time.sleep(0.3)  # its learners wait for each
+            while going_on.stats().acquired < number and all(process.is_alive() for process in ranks):
+                time.sleep(0.05)
             with going_on.reserve(timeout_s=200.0) as slot:
                 fill(slot, 100 + number)
         found = sorted(answers.get(timeout=200) for _ in ranks)
