@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from in_process import embodichain
 
 from learner.codecs.fast import load_fast
 from learner.codecs.motion import load_motion
@@ -36,8 +37,8 @@ def test_a_codec_is_trained_and_loads_again(kind, load, figure, tmp_path):
     record = trained(kind, tmp_path / kind, "--steps", "3")
     assert record["steps"] == 3 and record[figure] > 0.0
     load(str(tmp_path / kind))
-    again = codec("train", kind, "--out", str(tmp_path / kind))
-    assert again.returncode == 2 and "holds weights already" in again.stderr
+    again = embodichain("codec", "train", kind, "--out", str(tmp_path / kind))
+    assert again.code == 2 and "holds weights already" in again.err
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ def story(out: Path, lives: int, seed: int, **settings) -> Path:
     return out / "ledger.bin"
 
 
-_LONG = [pytest.param(lives, ahead, marks=pytest.mark.slow) for lives, ahead in ((5, 0), (20, 0), (20, 2))]
+_LONG = [pytest.param(lives, ahead, marks=pytest.mark.slow) for lives, ahead in ((5, 0), (20, 2))]
 
 
 @pytest.mark.parametrize(("lives", "ahead"), [(5, 2), *_LONG])
@@ -39,10 +39,10 @@ def test_a_run_that_is_stopped_and_killed_reads_everything_exactly_k_times(tmp_p
 
 
 def test_what_a_run_without_snapshots_loses_is_booked_and_never_read_too_often(tmp_path, no_shared_memory_left):
-    ledger = story(tmp_path / "run", 4, 1, snapshot_mib=0)
+    ledger = story(tmp_path / "run", 2, 1, limit=30, snapshot_mib=0)
     report = verify(ledger)
     report.raise_on_violation()
-    assert report.given_up, "the rings of four lives"
+    assert report.given_up, "the rings of both lives"
     assert max(report.reads_histogram) == K
     read = dict.fromkeys(report.given_up, 0)
     records, _ = load(ledger)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from in_process import embodichain
 
 from embodichain import cli
 from embodichain.metrics import read_metrics
@@ -111,8 +112,8 @@ def test_a_resume_that_is_refused_leaves_the_run_as_it_was(counted, tmp_path, ch
     shutil.copytree(counted[0], out)
     folder = RunFolder.open(out)
     before = {path: path.read_bytes() for path in (folder.config, folder.ledger, folder.checkpoint, out / "versions.json")}
-    refused = run("run", "--resume", *changed, out=out)
-    assert refused.returncode == 2 and said in refused.stderr and len(refused.stderr.strip().splitlines()) <= 3, refused.stderr
+    refused = embodichain("run", "--resume", *changed, "--out", str(out))
+    assert refused.code == 2 and said in refused.err and len(refused.err.strip().splitlines()) <= 3, refused.err
     assert {path: path.read_bytes() for path in before} == before
 
 

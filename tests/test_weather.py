@@ -40,10 +40,17 @@ def world() -> World:
     return world_of("counting")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_ray() -> Iterator[None]:
+    """One Ray for all who need no more: engines that find it running leave it running."""
     start_ray(RayConfig())
     yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def no_ray() -> None:
+    """For those who start a Ray of their own kind; they come after those who share one."""
     ray.shutdown()
 
 
@@ -106,6 +113,7 @@ def test_an_exception_costs_its_scene_and_not_the_run(one_ray, no_shared_memory_
     log = tmp_path / "workers.jsonl"
     config = RayConfig(workers=2, budgets=Budgets(scene=limit), log=log, together=together, gateway_only=together > 1)
     with ring_for(world) as ring, RayEngine(world, ring, config, limit=limit) as engine:
+        eventually(engine, lambda: len(engine.pids) == 2)
         pids = engine.pids
         check_intact(drain(ring, engine, world), engine, limit=limit)
         assert engine.pids == pids, "nobody died of it"
@@ -142,7 +150,7 @@ def test_a_worker_that_stands_still_is_replaced_and_one_that_waits_for_room_is_n
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_again_and_again_is_replaced_each_time(world, one_ray, no_shared_memory_left):
-    limit, kills = 60, 12
+    limit, kills = 40, 5
     with ring_for(world) as ring, RayEngine(world, ring, RayConfig(workers=2), limit=limit) as engine:
         eventually(engine, lambda: ring.stats().ready == 4)  # the ring is full: both wait for room, or work ahead of it
         for kill in range(kills):
@@ -158,10 +166,10 @@ def test_a_worker_that_is_killed_again_and_again_is_replaced_each_time(world, on
 @pytest.mark.slow
 def test_who_waits_at_the_gateway_for_room_lives_and_a_gateway_that_stands_still_is_replaced(world, one_ray, no_shared_memory_left):
     limit = 30
-    config = RayConfig(workers=2, gateway_only=True, hang_s=6.0)
+    config = RayConfig(workers=2, gateway_only=True, hang_s=4.0)
     with ring_for(world) as ring, RayEngine(world, ring, config, limit=limit) as engine:
         eventually(engine, lambda: ring.stats().ready == 4)
-        time.sleep(12.0)  # a learner that pauses
+        time.sleep(8.0)  # a learner that pauses
         assert not engine.report.deaths and not engine.report.gateway_deaths
         os.kill(engine.gateway_pid, signal.SIGSTOP)
         eventually(engine, lambda: engine.report.gateway_deaths == 1)
@@ -174,7 +182,7 @@ def test_who_has_got_the_number_of_a_lost_worker_or_gateway_lives_on(world, one_
     stranger = subprocess.Popen(["sleep", "600"])
     start = int(Path(f"/proc/{stranger.pid}/stat").read_text().split()[21])
     theirs = Identity.own()._replace(pid=stranger.pid, start=start)
-    config = RayConfig(workers=1, gateway_only=True, hang_s=6.0)
+    config = RayConfig(workers=1, gateway_only=True, hang_s=4.0)
     try:
         with ring_for(world) as ring, RayEngine(world, ring, config, limit=limit) as engine:
             assert engine._crew is not None
@@ -203,11 +211,10 @@ def test_who_has_got_the_number_of_a_lost_worker_or_gateway_lives_on(world, one_
 
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch):
+def cluster(no_ray, monkeypatch):
     """A Ray cluster of processes: the driver's node has one core for workers; the others come and go."""
     from ray.cluster_utils import Cluster
 
-    assert not ray.is_initialized(), "needs a Ray of its own"
     monkeypatch.setenv("RAY_health_check_period_ms", "500")
     monkeypatch.setenv("RAY_health_check_failure_threshold", "4")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)]))
@@ -345,7 +352,7 @@ def test_a_run_whose_workers_have_no_core_waits_and_starts_when_there_is_one(wor
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_memory_that_runs_out_costs_a_worker_and_its_number(world, monkeypatch, no_shared_memory_left):
+def test_memory_that_runs_out_costs_a_worker_and_its_number(world, no_ray, monkeypatch, no_shared_memory_left):
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "500")
     start_ray(RayConfig())
@@ -364,7 +371,7 @@ def test_memory_that_runs_out_costs_a_worker_and_its_number(world, monkeypatch, 
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_a_worker_that_was_ended_for_want_of_memory_is_replaced_within_15_s_of_there_being_some(
-    world, monkeypatch, no_shared_memory_left
+    world, no_ray, monkeypatch, no_shared_memory_left
 ):
     memory = psutil.virtual_memory()
     if memory.available < 6 << 30:
@@ -406,7 +413,7 @@ def test_a_worker_that_was_ended_for_want_of_memory_is_replaced_within_15_s_of_t
         ray.shutdown()
 
 
-def test_no_cluster_and_a_cluster_that_refuses_are_told_apart():
+def test_no_cluster_and_a_cluster_that_refuses_are_told_apart(no_ray):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]

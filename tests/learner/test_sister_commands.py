@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from in_process import embodichain
 
 from learner.inference.policy_file import load_agent
 from learner.runs.catalog import make
@@ -15,11 +16,18 @@ SMALL = (
 ).replace("--learner.model", "--learner.agent.model")
 
 
-def ended_well(*arguments: str) -> dict:
-    command = [sys.executable, "-m", "embodichain.cli", *arguments, "--json"]
+def ran(*arguments: str) -> dict:
+    """The summary of a run in a process of its own."""
+    command = [sys.executable, "-m", "embodichain.cli", "run", *arguments, "--json"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1])
+
+
+def ended_well(*arguments: str) -> dict:
+    said = embodichain(*arguments, "--json")
+    assert said.code == 0, said.err
+    return json.loads(said.out.splitlines()[-1])
 
 
 @pytest.mark.parametrize(
@@ -32,7 +40,7 @@ def ended_well(*arguments: str) -> dict:
 )
 def test_a_sister_is_trained_saved_and_judged_while_it_decides_ahead_or_late(recipe, mode, parts, tmp_path):
     run, policy = tmp_path / "run", tmp_path / "policy.safetensors"
-    assert ended_well("run", recipe, "--out", str(run), *SMALL.split())["steps"] == 3
+    assert ran(recipe, "--out", str(run), *SMALL.split())["steps"] == 3
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert all(parts <= row.keys() for row in rows if row["kind"] == "train")
     ended_well("export", str(run), "-o", str(policy))
