@@ -93,7 +93,7 @@ def coacd_case(name: str, messy: parts.Part, limit_s: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder) / "in.npz", Path(folder) / "out.npz"
         np.savez(given, vertices=body.visual.vertices, faces=body.visual.faces)
-        seconds, failed = _timed([sys.executable, "-c", _COACD, str(given), str(made)], limit_s)
+        seconds, failed = timed([sys.executable, "-c", _COACD, str(given), str(made)], limit_s)
         if failed:
             return row | {"seconds": seconds, "failed": failed}
         found = np.load(made)
@@ -112,11 +112,11 @@ def obj2mjcf_case(name: str, clean: parts.Part, mesh: Mesh, limit_s: float) -> d
         stem = "thing"
         trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).export(Path(folder) / f"{stem}.obj")
         command = [str(program), "--obj-dir", folder, "--save-mjcf", "--decompose", "--overwrite"]
-        row["seconds"], failed = _timed(command, limit_s)
+        row["seconds"], failed = timed(command, limit_s)
         return row | {"failed": failed} if failed else row | _judged(Path(folder) / stem, exact(clean.mesh))
 
 
-def _timed(command: list[str], limit_s: float) -> tuple[float, str]:
+def timed(command: list[str], limit_s: float) -> tuple[float, str]:
     """Processor time of a command [s] and why it failed (empty: it did not); it is killed after `limit_s` of processor time."""
 
     def bounded() -> None:

@@ -13,7 +13,6 @@ With `--keep`, rows are written to FOLDER at once, and a later run measures only
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,11 +33,13 @@ from embodichain.assets.families import source
 from embodichain.assets.geometry.collision import CollisionConfig, convex_hull, decompose, measure
 from embodichain.assets.geometry.shapes import to_mesh
 from embodichain.assets.geometry.topology import components
+from embodichain.errors import AssetError
 from embodichain.types import Mesh
 
 FAMILIES = ("basket", "spoon", "mug", "cup", "carafe", "lid", "bowl", "plate", "pan")
 _STEPS, _SETTLE = 400, 100
-_LIMIT_S = 900.0
+_LIMIT_S = 300.0
+"""Most processor time of CoACD [s]."""
 _COACD = """
 import sys
 import coacd, numpy as np
@@ -72,12 +73,14 @@ class Shell:
         return [convex_hull(np.asarray(box.vertices, np.float64)) for box in found]
 
     def coacd(self, threshold: float) -> list[Mesh]:
-        """CoACD's pieces; raises CalledProcessError or TimeoutExpired without any."""
+        """CoACD's pieces; raises AssetError without any."""
         with tempfile.TemporaryDirectory() as folder:
             given, made = Path(folder) / "in.npz", Path(folder) / "out.npz"
             np.savez(given, vertices=self.visual.vertices, faces=self.visual.faces)
             command = [sys.executable, "-c", _COACD, str(given), str(made), str(threshold)]
-            subprocess.run(command, check=True, capture_output=True, timeout=_LIMIT_S)
+            _, failed = asset_peers.timed(command, _LIMIT_S)
+            if failed:
+                raise AssetError(f"CoACD: {failed}; is it installed? pip install 'embodichain[bench]'")
             found = np.load(made)
             return [convex_hull(np.asarray(found[key], np.float64)) for key in found.files]
 
@@ -102,8 +105,8 @@ def measured(family: str, way: str) -> dict[str, Any]:
     start = time.process_time()
     try:
         hulls = WAYS[way](shell)
-    except (subprocess.SubprocessError, OSError) as error:
-        return {"refused": type(error).__name__}
+    except AssetError as error:
+        return {"refused": str(error)}
     row: dict[str, Any] = {"seconds": round(time.process_time() - start, 2)}
     if way == "sdf":
         return row | {"hulls": 1, "over": 0.0, "missing": 0.0} | _stepped(shell.solid, [], field=True)

@@ -60,6 +60,8 @@ def test_flat_walls_lose_at_most_half_of_what_is_taken_from_their_corners():
     assert after.missing - before.missing <= 0.5 * (before.over - after.over)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_command_builds_with_trimmed_colliders(tmp_path):
     fits = {}
     for name, options in (("plain", ()), ("trimmed", ("--trim",))):
