@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,8 @@ class DarkroomStage:
         self._darkroom = Darkroom(world.config, self._physics)
         self._stage = Stage(world.robot, world.assets)
         self._kept = [field.name for field in world.stream_spec.fields if field.name not in PICTURES]
+        self._there = ring if isinstance(ring, OnDevice) else None
+        """The ring that trajectories go to, if it is on a device."""
         self._in_hand: AnyLease | None = None
         self._blocked_s = 0.0
 
@@ -72,19 +75,17 @@ class DarkroomStage:
             self._blocked_s += time.perf_counter() - before
         with reserved as slot:
             developed = self._develop(self._in_hand[0], slot)
-            if isinstance(slot, DeviceSlot):
-                self._publish(slot)
+            if self._there is not None:
+                self._publish(cast(DeviceSlot, slot), self._there)
         self._in_hand.release()
         self._in_hand = None
         return developed
 
-    def _publish(self, slot: DeviceSlot) -> None:
+    def _publish(self, slot: DeviceSlot, ring: OnDevice) -> None:
         """Publishes a slot on a device, however long that takes to finish: once begun it only goes forward, so the reel is used.
 
         Were the reel developed again after a RingTimeout, its trajectory would be published twice.
         """
-        ring = self._ring
-        assert isinstance(ring, OnDevice)
         slot.publish(timeout_s=0.0, streams=() if self._card is None else self._card.streams)
         while True:
             try:
@@ -156,12 +157,9 @@ class CardRoom:
     def draw(self, slot: AnySlot, notes: NDArray[np.float64], timings: Timings) -> None:
         """Enqueues the drawing of the physics' scene at `notes` [F, N] into the slot; publish it with `streams`."""
         before = time.perf_counter()
-        assert isinstance(slot, DeviceSlot)
         there = set(slot)  # not `name in slot`, which would open the field on the host
-        out = {name: slot.device(name) for name in PICTURES if name in there}
+        out = {name: cast(DeviceSlot, slot).device(name) for name in PICTURES if name in there}
         shot = self._physics.shoot(notes)
-
-        with self._ring.lock:
-            self._ring.device.launch(lambda: self._card.draw(shot, out))
+        self._ring.operate(lambda: self._ring.device.launch(lambda: self._card.draw(shot, out)))
         timings.render_s += time.perf_counter() - before
         timings.frames += len(notes)

@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -24,6 +23,7 @@ MAX_NOTE_BYTES = 2048
 ARENA_HEADER_BYTES = 4096
 """Size of the first page of an arena, which begins with the ring's generation (8 bytes), to detect a handle to other memory."""
 
+Result = TypeVar("Result")
 Event = TypeVar("Event")
 
 
@@ -136,9 +136,8 @@ class OnDevice(Protocol):
         """Where its payload is."""
         ...
 
-    @property
-    def lock(self) -> AbstractContextManager[object]:
-        """The lock to hold while the device is used."""
+    def operate(self, operation: Callable[[], Result]) -> Result:
+        """Calls `operation`, which uses the device, while no other thread of this process does and the ring does not end."""
         ...
 
     def flush(self, timeout_s: float = 5.0) -> None:
