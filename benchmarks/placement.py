@@ -12,6 +12,7 @@ replaced_after_s time from the loss of a node with four workers until four work 
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -118,7 +119,7 @@ def cluster() -> Iterator[Cluster]:
     try:
         made.add_node(num_cpus=FAR, object_store_memory=STORE)
         made.wait_for_nodes()
-        ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=made.address, log_to_driver=False, logging_level=logging.ERROR)
         yield made
     finally:
         ray.shutdown()
