@@ -106,6 +106,8 @@ class Room(NamedTuple):
     """Values of the samples being shaded, quantity by quantity, [QUANTITIES * LANES]."""
     places: NDArray[np.int32]
     """Row and column of these samples, [LANES, 2]."""
+    corners: NDArray[np.int32]
+    """The four texels around each of these samples, [4 * LANES]."""
     turn: NDArray[np.float32]
     shift: NDArray[np.float32]
     away: NDArray[np.float64]

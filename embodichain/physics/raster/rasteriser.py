@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from embodichain.errors import SceneError
 from embodichain.physics.painter import BACKGROUND
-from embodichain.physics.raster import parts, shading, shadows, views, visibility
+from embodichain.physics.raster import parts, picture, views
 from embodichain.physics.raster.triangles import Triangles
 from embodichain.physics.raster.views import Lamps, Views
 
@@ -61,7 +61,7 @@ class Rasteriser:
                 f"light {points[0]} shines from a point; the rasteriser draws lights that shine along a direction only"
             )
         self._model = model
-        self._cameras = [model.camera(name).id for name in cameras]
+        self._cameras = np.array([model.camera(name).id for name in cameras], np.int64)
         self._shadows, self._fine, self._cull = shadows, samples == 2, cull
         self.far = float(model.vis.map.zfar * model.stat.extent)
         triangles = Triangles.of(model)
@@ -122,16 +122,13 @@ class Rasteriser:
         if rgb.shape != self._rgb.shape or (depth is not None and depth.shape != self._depth.shape):
             got = (rgb.shape, None if depth is None else depth.shape)
             raise ValueError(f"this rasteriser draws rgb {self._rgb.shape} and depth {self._depth.shape}, got arrays of {got}")
-        model, solids, lights, room = self._model, self.solids, self.lights, self._room
         self._pose(data)
-        shadows.light_up(model.light_active, data.geom_xmat, data.geom_xpos, solids, lights, room)
-        for number, camera in enumerate(self._cameras):
-            eye, axes = data.cam_xpos[camera], data.cam_xmat[camera].reshape(3, 3)
-            fovy = float(model.cam_fovy[camera])
-            visibility.see(data.geom_xmat, data.geom_xpos, solids, eye, axes, fovy, self.far, self._cull, self._fine, room)
-            shading.colour(self._fine, axes, eye, solids, self.skins, lights, room, self._rgb[number])
-            if depth is not None or geoms is not None:
-                visibility.read(self._fine, solids, room, self._depth[number], self._geoms[number])
+        model, read = self._model, depth is not None or geoms is not None
+        picture.draw(
+            self._cameras, data.cam_xpos, data.cam_xmat, model.cam_fovy, self.far, self._cull, self._fine, read,
+            model.light_active, data.geom_xmat, data.geom_xpos, self.solids, self.skins, self.lights, self._room,
+            self._rgb, self._depth, self._geoms,
+        )  # fmt: skip
         # Kernels write our own contiguous arrays: for an array of another layout numba would compile them again.
         rgb[...] = self._rgb
         if depth is not None:
@@ -155,7 +152,7 @@ class Rasteriser:
 
     def _pose(self, data: mujoco.MjData) -> None:
         """Finds poses, surfaces and lights of a state."""
-        model, solids, lights = self._model, self.solids, self.lights
+        model, lights = self._model, self.lights
         # A state set through qpos alone has no poses yet; only these three functions are needed, not a whole mj_forward.
         mujoco.mj_kinematics(model, data)
         mujoco.mj_comPos(model, data)
@@ -163,10 +160,9 @@ class Rasteriser:
         headlight = model.vis.headlight
         lights.ambient[:] = headlight.ambient if headlight.active else 0.0
         lights.head[:] = headlight.diffuse if headlight.active else 0.0
-        shading.read_surfaces(solids, self._materials, self.skins)
-        shadows.find(
+        picture.prepare(
             model.light_active, model.light_castshadow, model.light_diffuse, self._shadows, data.light_xdir, data.geom_xmat,
-            data.geom_xpos, model.geom_aabb, solids, lights,
+            data.geom_xpos, model.geom_aabb, self.solids, self._materials, self.skins, lights,
         )  # fmt: skip
 
     @staticmethod
@@ -209,6 +205,7 @@ def _room(triangles: Triangles, rows: int, columns: int) -> parts.Room:
         colour=np.empty((rows, columns, 3), np.float32),
         lanes=np.zeros(parts.QUANTITIES * parts.LANES, np.float32),
         places=np.empty((parts.LANES, 2), np.int32),
+        corners=np.empty(4 * parts.LANES, np.int32),
         turn=np.empty((3, 3), np.float32),
         shift=np.empty(3, np.float32),
         away=np.empty(3),

@@ -37,6 +37,9 @@ _GLEAM = np.uint64(18 * LANES)
 _PX = np.uint64(19 * LANES)
 _PY = np.uint64(20 * LANES)
 _PZ = np.uint64(21 * LANES)
+# Texture coordinates are no longer needed where points in a map are: they share places.
+_U, _V, _LEVEL = _PX, _PY, _PZ
+_FIRST, _SECOND, _THIRD, _FOURTH = np.uint64(0), np.uint64(LANES), np.uint64(2 * LANES), np.uint64(3 * LANES)
 """Offset of each quantity in `Room.lanes`. Constant offsets into one array let the compiler vectorise the loops over samples."""
 _RED_OF, _GREEN_OF, _BLUE_OF = np.uint64(0), np.uint64(1), np.uint64(2)
 
@@ -101,26 +104,6 @@ def _lit(texels, start, size, x, y, z):
             total += _row_lit(texels, k, z, fx) + fy * _row_lit(texels, m, z, fx)
             reaches = total * np.float32(1.0 / 9.0)
     return reaches
-
-
-@part
-def _texel(texels, start, width, height, u, v):
-    """The colour of a repeating texture at (u, v), with bilinear interpolation."""
-    x = (u - np.floor(u)) * np.float32(width) - HALF
-    y = (v - np.floor(v)) * np.float32(height) - HALF
-    left, top = np.floor(x), np.floor(y)
-    fx, fy = x - left, y - top
-    i0, j0 = np.int64(left), np.int64(top)
-    i1 = i0 + 1 if i0 + 1 < width else 0
-    j1 = j0 + 1 if j0 + 1 < height else 0
-    i0 = i0 if i0 >= 0 else width - 1
-    j0 = j0 if j0 >= 0 else height - 1
-    p, q, r, s = start + j0 * width + i0, start + j0 * width + i1, start + j1 * width + i0, start + j1 * width + i1
-    wp, wq, wr, ws = (ONE - fx) * (ONE - fy), fx * (ONE - fy), (ONE - fx) * fy, fx * fy
-    red = texels[p, 0] * wp + texels[q, 0] * wq + texels[r, 0] * wr + texels[s, 0] * ws
-    green = texels[p, 1] * wp + texels[q, 1] * wq + texels[r, 1] * wr + texels[s, 1] * ws
-    blue = texels[p, 2] * wp + texels[q, 2] * wq + texels[r, 2] * wr + texels[s, 2] * ws
-    return red, green, blue
 
 
 @kernel
@@ -232,6 +215,105 @@ def aim(axes, eye, lights):
             matrices[number, i, 3] = np.float32(last_entry)
 
 
+@part
+def _cover(n, run, lanes, y, ax, ay, az, bx, by, bz, cx, cy, cz, smooth, paint):
+    """Writes the interpolated normals and the colours of `run` samples of one triangle and one row, from lane `n` on."""
+    ax_, ay_, az_ = smooth[0, 0], smooth[0, 1], smooth[0, 2]
+    bx_, by_, bz_ = smooth[1, 0], smooth[1, 1], smooth[1, 2]
+    cx_, cy_, cz_ = smooth[2, 0], smooth[2, 1], smooth[2, 2]
+    red, green, blue, gloss, sharp = paint[0], paint[1], paint[2], paint[3], paint[4]
+    for lane in range(n, n + run):
+        k = np.uint64(lane)
+        x = lanes[_X + k]
+        lanes[_Y + k] = y
+        ea, eb, ec = ax * x + ay * y - az, bx * x + by * y - bz, cx * x + cy * y - cz
+        lanes[_NX + k] = ea * ax_ + eb * bx_ + ec * cx_
+        lanes[_NY + k] = ea * ay_ + eb * by_ + ec * cy_
+        lanes[_NZ + k] = ea * az_ + eb * bz_ + ec * cz_
+        lanes[_RED + k], lanes[_GREEN + k], lanes[_BLUE + k] = red, green, blue
+        lanes[_GLOSS + k], lanes[_SHARP + k] = gloss, sharp
+
+
+@part
+def _wrap(n, run, lanes, y, ax, ay, az, bx, by, bz, cx, cy, cz, uv, wide, high, edge):
+    """Writes the texture coordinates of the same samples, and the mipmap level that suits each of them, if there are so many.
+
+    A sample is `wide` and `high`; the texture has `edge` texels along u.
+    """
+    ua, ub, uc, va, vb, vc = uv[0, 0], uv[1, 0], uv[2, 0], uv[0, 1], uv[1, 1], uv[2, 1]
+    # Derivatives of (u, v) by the quotient rule: numerator and denominator are linear in (x, y).
+    sx, sy = ax + bx + cx, ay + by + cy
+    ux, vx = ax * ua + bx * ub + cx * uc, ax * va + bx * vb + cx * vc
+    uy, vy = ay * ua + by * ub + cy * uc, ay * va + by * vb + cy * vc
+    for lane in range(n, n + run):
+        k = np.uint64(lane)
+        x = lanes[_X + k]
+        ea, eb, ec = ax * x + ay * y - az, bx * x + by * y - bz, cx * x + cy * y - cz
+        inverse = ONE / (ea + eb + ec)
+        u, v = (ea * ua + eb * ub + ec * uc) * inverse, (ea * va + eb * vb + ec * vc) * inverse
+        across_u, across_v = (ux - u * sx) * (inverse * wide), (vx - v * sx) * (inverse * wide)
+        along_u, along_v = (uy - u * sy) * (inverse * high), (vy - v * sy) * (inverse * high)
+        across, along = across_u * across_u + across_v * across_v, along_u * along_u + along_v * along_v
+        # Texels that the sample spans, squared. Each further level has a quarter of them; two or fewer are left.
+        span = max(across, along) * edge * edge
+        level = np.float32(span > np.float32(2.0)) + np.float32(span > np.float32(8.0)) + np.float32(span > np.float32(32.0))
+        level += np.float32(span > np.float32(128.0)) + np.float32(span > np.float32(512.0))
+        level += np.float32(span > np.float32(2048.0)) + np.float32(span > np.float32(8192.0))
+        lanes[_U + k], lanes[_V + k], lanes[_LEVEL + k] = u, v, level
+
+
+@part
+def _find_texels(n, end, lanes, corners, start, width, height):
+    """Finds the four texels around each of the samples n..end in one mipmap level, and the weights of the right and lower ones.
+
+    They begin at texel `start`. Texture coordinates become weights, the texels go to `corners` [4, LANES]; textures repeat.
+    """
+    wide, high = np.float32(width), np.float32(height)
+    for lane in range(n, end):
+        k = np.uint64(lane)
+        u, v = lanes[_U + k], lanes[_V + k]
+        x, y = (u - np.floor(u)) * wide - HALF, (v - np.floor(v)) * high - HALF
+        left, top = np.floor(x), np.floor(y)
+        lanes[_U + k], lanes[_V + k] = x - left, y - top
+        i0, j0 = np.int32(left), np.int32(top)
+        i1, j1 = i0 + np.int32(1), j0 + np.int32(1)
+        i0, j0 = i0 if i0 >= 0 else np.int32(width - 1), j0 if j0 >= 0 else np.int32(height - 1)
+        i1, j1 = i1 if i1 < width else np.int32(0), j1 if j1 < height else np.int32(0)
+        upper, lower = np.int32(start + j0 * width), np.int32(start + j1 * width)
+        corners[_FIRST + k], corners[_SECOND + k] = np.int32(upper + i0), np.int32(upper + i1)
+        corners[_THIRD + k], corners[_FOURTH + k] = np.int32(lower + i0), np.int32(lower + i1)
+
+
+@part
+def _paint(n, run, lanes, levels, texels, corners):
+    """Multiplies the colours of these samples by their texture, with bilinear interpolation in the mipmap level of each."""
+    deepest = 0
+    while deepest + 1 < levels.shape[0] and levels[deepest + 1, 1] > 0:
+        deepest += 1
+    end = n + run
+    begin = n
+    while begin < end:  # neighbours mostly take the same level
+        level = lanes[_LEVEL + np.uint64(begin)]
+        stop = begin + 1
+        while stop < end and lanes[_LEVEL + np.uint64(stop)] == level:
+            stop += 1
+        taken = min(np.int64(level), deepest)
+        _find_texels(begin, stop, lanes, corners, levels[taken, 0], levels[taken, 1], levels[taken, 2])
+        begin = stop
+    for lane in range(n, end):
+        k = np.uint64(lane)
+        fx, fy = lanes[_U + k], lanes[_V + k]
+        wp, wq, wr, ws = (ONE - fx) * (ONE - fy), fx * (ONE - fy), (ONE - fx) * fy, fx * fy
+        p, q, r, s = corners[_FIRST + k], corners[_SECOND + k], corners[_THIRD + k], corners[_FOURTH + k]
+        p, q, r, s = np.uint64(p), np.uint64(q), np.uint64(r), np.uint64(s)
+        red = texels[p, _RED_OF] * wp + texels[q, _RED_OF] * wq + texels[r, _RED_OF] * wr + texels[s, _RED_OF] * ws
+        green = texels[p, _GREEN_OF] * wp + texels[q, _GREEN_OF] * wq + texels[r, _GREEN_OF] * wr + texels[s, _GREEN_OF] * ws
+        blue = texels[p, _BLUE_OF] * wp + texels[q, _BLUE_OF] * wq + texels[r, _BLUE_OF] * wr + texels[s, _BLUE_OF] * ws
+        lanes[_RED + k] *= red
+        lanes[_GREEN + k] *= green
+        lanes[_BLUE + k] *= blue
+
+
 @kernel
 def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen):
     """Writes the colours, 0 to 1, of every `step`-th sample from `start` on; with `use_chosen`, only of those in `chosen`.
@@ -292,46 +374,24 @@ def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen
                         )
                     uv[corner, 0] = coordinates[t, corner, 0] * surface[place, 1] + surface[place, 3]
                     uv[corner, 1] = coordinates[t, corner, 1] * surface[place, 2] + surface[place, 3]
-            x, y = dx[i], dy[j]
-            k = np.uint64(n)
-            ea, eb, ec = ax * x + ay * y - az, bx * x + by * y - bz, cx * x + cy * y - cz
-            places[n, 0], places[n, 1] = j, i
-            lanes[_X + k], lanes[_Y + k] = x, y
-            lanes[_DEPTH + k] = ONE / nearness[j, i]
-            lanes[_NX + k] = ea * smooth[0, 0] + eb * smooth[1, 0] + ec * smooth[2, 0]
-            lanes[_NY + k] = ea * smooth[0, 1] + eb * smooth[1, 1] + ec * smooth[2, 1]
-            lanes[_NZ + k] = ea * smooth[0, 2] + eb * smooth[1, 2] + ec * smooth[2, 2]
-            red, green, blue = paint[place, 0], paint[place, 1], paint[place, 2]
-            lanes[_GLOSS + k], lanes[_SHARP + k] = paint[place, 3], paint[place, 4]
+            # The samples that follow in this row and show the same triangle need no set-up of their own.
+            run = 1
+            while n + run < LANES and i + run * step < columns and shown[j, i + run * step] == t:
+                if use_chosen and not chosen[j, i + run * step]:
+                    break
+                run += 1
+            for m in range(run):
+                places[n + m, 0], places[n + m, 1] = j, i + m * step
+                lanes[_X + np.uint64(n + m)] = dx[i + m * step]
+                lanes[_DEPTH + np.uint64(n + m)] = ONE / nearness[j, i + m * step]
+            y = dy[j]
+            _cover(n, run, lanes, y, ax, ay, az, bx, by, bz, cx, cy, cz, smooth, paint[place])
             if texture >= 0:
-                inverse = ONE / (ea + eb + ec)
-                u = (ea * uv[0, 0] + eb * uv[1, 0] + ec * uv[2, 0]) * inverse
-                v = (ea * uv[0, 1] + eb * uv[1, 1] + ec * uv[2, 1]) * inverse
-                # Derivatives of (u, v) for the mipmap level, by the quotient rule: numerator and denominator are linear in (x, y).
-                sx, sy = ax + bx + cx, ay + by + cy
-                across_u = (ax * uv[0, 0] + bx * uv[1, 0] + cx * uv[2, 0] - u * sx) * (inverse * wide)
-                across_v = (ax * uv[0, 1] + bx * uv[1, 1] + cx * uv[2, 1] - v * sx) * (inverse * wide)
-                along_u = (ay * uv[0, 0] + by * uv[1, 0] + cy * uv[2, 0] - u * sy) * (inverse * high)
-                along_v = (ay * uv[0, 1] + by * uv[1, 1] + cy * uv[2, 1] - v * sy) * (inverse * high)
                 edge = np.float32(levels[texture, 0, 1])
-                stretch = max(across_u * across_u + across_v * across_v, along_u * along_u + along_v * along_v) * edge * edge
-                level = 0
-                while stretch > np.float32(2.0) and level + 1 < levels.shape[1] and levels[texture, level + 1, 1] > 0:
-                    stretch *= np.float32(0.25)
-                    level += 1
-                tint = _texel(
-                    pixels,
-                    np.int64(levels[texture, level, 0]),
-                    np.int64(levels[texture, level, 1]),
-                    np.int64(levels[texture, level, 2]),
-                    u,
-                    v,
-                )
-                red *= tint[0]
-                green *= tint[1]
-                blue *= tint[2]
-            lanes[_RED + k], lanes[_GREEN + k], lanes[_BLUE + k] = red, green, blue
-            n += 1
+                _wrap(n, run, lanes, y, ax, ay, az, bx, by, bz, cx, cy, cz, uv, wide, high, edge)
+                _paint(n, run, lanes, levels[texture], pixels, room.corners)
+            i += (run - 1) * step
+            n += run
         _face(n, lanes, lights.ambient, lights.head)
         for number in range(count):
             _aim(n, lanes, aims[number, 0], aims[number, 1], aims[number, 2], lights.texel[number], matrices[number])

@@ -1,0 +1,38 @@
+"""Kernels of the rasteriser that draw all pictures of a state in one call.
+
+A call from Python unpacks some hundred arrays, which takes as long as shading a tenth of a picture when other work has filled the
+processor's caches in between, as physics does.
+"""
+
+# ruff: noqa: ANN001, ANN201  (numba infers the types)
+
+from __future__ import annotations
+
+from embodichain.physics.raster import shading, shadows, visibility
+from embodichain.physics.raster.parts import kernel
+
+
+@kernel
+def prepare(active, casting, diffuse, shadowed, direction, rotation, position, aabb, solids, materials, skins, lights):
+    """Reads the surfaces from the model, and finds the active lights and the spaces of their shadow maps."""
+    shading.read_surfaces(solids, materials, skins)
+    shadows.find(active, casting, diffuse, shadowed, direction, rotation, position, aabb, solids, lights)
+
+
+@kernel
+def draw(
+    cameras, places, axes, fovy, far, cull, fine, read, active, rotation, position, solids, skins, lights, room, rgb, depth, geoms
+):
+    """Draws the shadow maps that `prepare` found, then the pictures [C, h, w, 3] of the model's `cameras` [C].
+
+    `places` [N, 3], `axes` [N, 9] and `fovy` [N] are those of all N cameras of the model. With `read`, depths and geoms [C, h, w]
+    are written too.
+    """
+    shadows.light_up(active, rotation, position, solids, lights, room)
+    for number in range(len(cameras)):
+        camera = cameras[number]
+        eye, frame = places[camera], axes[camera].reshape(3, 3)
+        visibility.see(rotation, position, solids, eye, frame, fovy[camera], far, cull, fine, room)
+        shading.colour(fine, frame, eye, solids, skins, lights, room, rgb[number])
+        if read:
+            visibility.read(fine, solids, room, depth[number], geoms[number])
