@@ -18,11 +18,11 @@ from embodichain.operations.faults import Fault
 
 
 def main() -> None:
-    parser = harness.parser(__doc__, "4 kills and one node")
+    parser = harness.parser(__doc__, "3 kills and one node")
     parser.add_argument("--kills", type=int, help="workers to kill (default 100)")
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between kills (default 0.5)")
     arguments = parser.parse_args()
-    kills = arguments.kills or (4 if arguments.quick else 100)
+    kills = arguments.kills or (3 if arguments.quick else 100)
     faults = itertools.chain(itertools.repeat(Fault.CRASH, kills), (Fault.HANG, Fault.NODE))
     verdict = storm(faults, pause_s=arguments.pause)
     crashes = verdict.healed_s[Fault.CRASH.value]

@@ -382,10 +382,10 @@ def main() -> None:
             bars.update(tasks[name], completed=done, total=total)
 
         world = prepare(WorldConfig(tasks=("turn_switch",), width=48, height=48), tell)
-        result = compare_histories(world, 12 if quick else 96, 4 if quick else 48, 40 if quick else 1000, tell)
-        result |= waits(6 if quick else 60, tell)
-        result["p50_ms"], result["p99_ms"] = round_trips(12 if quick else 300, "off", tell)
-        result["p50_ms_speculative"], result["p99_ms_speculative"] = round_trips(12 if quick else 300, "video+action", tell)
+        result = compare_histories(world, 12 if quick else 96, 2 if quick else 48, 20 if quick else 1000, tell)
+        result |= waits(3 if quick else 60, tell)
+        result["p50_ms"], result["p99_ms"] = round_trips(8 if quick else 300, "off", tell)
+        result["p50_ms_speculative"], result["p99_ms_speculative"] = round_trips(8 if quick else 300, "video+action", tell)
     harness.give(result, options)
 
 

@@ -343,9 +343,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cuda adds the sizes that need a GPU")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    values: dict[str, Any] = feeding(8 if options.quick else 40)
+    values: dict[str, Any] = feeding(6 if options.quick else 40)
     values |= layers((32, 256, 2048), 2 if options.quick else 9)
-    values |= remembering((10, 100, 1000, 10_000), (10, 100, 1000))
+    values |= remembering((10, 100, 1000, 2000 if options.quick else 10_000), (10, 100, 500 if options.quick else 1000))
     values["mfu"] = None
     if options.device.startswith("cuda"):
         sizes = {}

@@ -166,17 +166,17 @@ def render_shares(tasks: Sequence[str], episodes: int) -> dict[str, float]:
 
 def main() -> None:
     """Parses the command line, measures, prints."""
-    parser = harness.parser(__doc__, "fewer episodes and repeats")
+    parser = harness.parser(__doc__, "fewer episodes and repeats, pictures of three tasks")
     parser.add_argument(
         "--tasks", nargs="+", choices=[name for name in TASKS.built_in if name != "counting"], help="whose episodes are played"
     )
     options = parser.parse_args()
     result = measure(4 if options.quick else 20, 3 if options.quick else 7, options.tasks or ())
-    drawn = options.tasks or painters.ALL
+    drawn = options.tasks or (painters.QUICK if options.quick else painters.ALL)
     seconds = 1.0 if options.quick else 10.0
     result["render_fps_128"] = {name: render_fps(128, seconds, name) for name in ("raycast", "raster")}
     result |= painters.measure(5 if options.quick else 41, drawn)
-    result |= trajectories.measure(options.tasks or trajectories.ASKED, 3 if options.quick else 20)
+    result |= trajectories.measure(options.tasks or trajectories.ASKED, 2 if options.quick else 20)
     result["share_render_raster"] = render_shares(drawn, 1 if options.quick else 5)
     harness.give(result, options)
 
