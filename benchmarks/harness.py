@@ -29,6 +29,7 @@ from typing import Any
 _PACKAGES = ("numpy", "numba", "mujoco", "mujoco-warp", "ray", "torch")
 _ROOT = Path(__file__).parent.parent
 _HERE = Path(__file__).parent
+_QUICK = "ends within 60 s on two idle cores, once what it uses was built and compiled"
 # Python puts the folder of the script first. Behind the root it hides no package: `learner` is not the script of that name here.
 sys.path[:] = [*(entry for entry in sys.path if Path(entry).resolve() != _HERE.resolve()), str(_ROOT), str(_HERE)]
 
@@ -36,7 +37,7 @@ sys.path[:] = [*(entry for entry in sys.path if Path(entry).resolve() != _HERE.r
 def parser(document: str | None, quick: str) -> argparse.ArgumentParser:
     """The command line of a benchmark with `document` as its description; `quick` says what its short form leaves out."""
     arguments = argparse.ArgumentParser(description=document, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--quick", action="store_true", help=f"{quick}; ends within 60 s on two idle cores once what it uses was built and compiled")
+    arguments.add_argument("--quick", action="store_true", help=f"{quick}; {_QUICK}")
     arguments.add_argument("--json", action="store_true", help="print one JSON object as the last line, and no table")
     return arguments
 
