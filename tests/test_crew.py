@@ -63,6 +63,7 @@ def drained(ring, engine, timeout_s=300.0):
     raise AssertionError(f"not drained after {timeout_s} s: {engine.report}")
 
 
+@pytest.mark.slow
 def test_three_processes_over_six_worlds_make_of_each_number_what_a_single_loop_does(world, no_shared_memory_left):
     count = 12
     with ring_for(world) as ring, Engine(world, ring, limit=count) as engine:

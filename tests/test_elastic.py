@@ -54,6 +54,7 @@ def test_min_and_max_are_said_in_one_word(tmp_path):
             parse(["seconds_cpu", "--workers", word, "--out", str(tmp_path / "run")])
 
 
+@pytest.mark.slow
 def test_workers_come_and_go_during_a_run_and_every_trajectory_is_read_exactly_k_times(no_shared_memory_left):
     start_ray(RayConfig())
     world = prepare(WorldConfig(physics="counting", tasks=("counting",), horizon=12), lambda name, done, total: None)

@@ -63,6 +63,7 @@ def test_through_the_gateway_each_is_read_exactly_k_times_though_the_gateway_is_
     assert not journal.exists()
 
 
+@pytest.mark.slow
 def test_who_delivers_while_the_journals_disk_is_full_waits_for_room_and_not_for_ever(
     world, one_ray, no_shared_memory_left, tmp_path
 ):
@@ -97,6 +98,7 @@ def test_who_delivers_while_the_journals_disk_is_full_waits_for_room_and_not_for
         assert ring.stats().published == 1
 
 
+@pytest.mark.slow
 def test_batches_are_published_once_too_though_a_worker_and_the_gateway_are_killed(world, one_ray, no_shared_memory_left):
     limit, together = 60, 5
     config = RayConfig(workers=2, gateway_only=True, together=together)

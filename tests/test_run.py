@@ -117,6 +117,7 @@ def test_a_resume_that_is_refused_leaves_the_run_as_it_was(counted, tmp_path, ch
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_checkpoint_and_report_and_nothing_else(tmp_path, rings_of):
     out = tmp_path / "run"
     command = [

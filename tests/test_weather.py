@@ -134,6 +134,7 @@ def test_too_many_exceptions_end_the_run_and_say_where_to_look(one_ray, no_share
         drain(ring, engine, world)
 
 
+@pytest.mark.slow
 def test_a_worker_that_stands_still_is_replaced_and_one_that_waits_for_room_is_not(one_ray, no_shared_memory_left):
     world, limit = world_of("weather_parts:StoppingPhysics"), 48
     config = RayConfig(workers=2, hang_s=4.0)
@@ -177,6 +178,7 @@ def test_who_waits_at_the_gateway_for_room_lives_and_a_gateway_that_stands_still
         assert not engine.report.deaths, "nobody but the gateway stood still"
 
 
+@pytest.mark.slow
 def test_who_has_got_the_number_of_a_lost_worker_or_gateway_lives_on(world, one_ray, no_shared_memory_left):
     limit = 12
     stranger = subprocess.Popen(["sleep", "600"])

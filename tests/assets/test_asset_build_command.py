@@ -66,6 +66,7 @@ def test_one_source_twice_is_an_error_and_two_of_one_name_are_numbered():
     assert second.identity() == other.identity()
 
 
+@pytest.mark.slow
 def test_a_prompt_becomes_an_asset_through_a_generator(tmp_path, capsys):
     with running() as url:
         arguments = ["build", "a red mug", "-o", str(tmp_path), "--generator", f"{url}/make", "--seed", "3", "--json"]

@@ -146,6 +146,7 @@ def test_a_velocity_head_narrower_than_its_target_is_refused_in_training():
     ).check_training()
 
 
+@pytest.mark.slow
 def test_a_trained_stage_1_beats_copying_and_a_linear_map_of_each_latent():
     """A ball that bounces: where it goes next depends on how it goes, which one frame does not tell but memory and states do.
 

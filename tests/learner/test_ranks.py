@@ -209,6 +209,7 @@ def of_two_rings(rank: int, folder, paths, ended, answers) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_a_ring_whose_stream_goes_on_is_not_taken_for_empty_because_the_stream_of_another_has_ended(
     tmp_path, no_shared_memory_left
 ):
