@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from embodichain.lazy import public
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "assets",
     "cache",
