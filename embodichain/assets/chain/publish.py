@@ -131,7 +131,7 @@ _WORDS = ("name", "category", "licence", "material", "source", "content_hash", "
 def _asked(term: str) -> Callable[[Mapping[str, Any]], bool]:
     """Whether a row of the index meets a term; raises ConfigError for a term that none could."""
     split = _TERM.fullmatch(term)
-    available = ", ".join((*_NUMBERS, *_WORDS))
+    available = ", ".join((*_WORDS, *_NUMBERS))
     if split is None or split[1] not in (*_NUMBERS, *_WORDS):
         raise ConfigError(f"cannot ask for {term!r}: write KEY=VALUE, KEY<NUMBER or KEY>NUMBER; available: {available}")
     key, sign, value = split.groups()
