@@ -231,16 +231,20 @@ def _ended(arguments: list[str]) -> int:
     except (EmbodiChainError, OSError, MemoryError) as error:
         if shows_trace:
             raise
-        told = error
-        if isinstance(error, OSError):  # a folder for a file, a full disk, a port in use: the user can mend it
-            where = f"{error.filename}: " if error.filename is not None else ""
-            told = EmbodiChainError(f"{where}{error.strerror or error}")
-        elif isinstance(error, MemoryError):
-            told = EmbodiChainError(f"there is not enough memory ({str(error) or 'for what was asked'}): ask for less")
-        complain(told, as_json=as_json)
+        complain(_told(error), as_json=as_json)
         if isinstance(error, UsageError):
             raise SystemExit(2) from None
         return 2
+
+
+def _told(error: EmbodiChainError | OSError | MemoryError) -> EmbodiChainError:
+    """An error as the user, who can mend it, is told of it: a folder for a file, a full disk, a port in use, too little memory."""
+    if isinstance(error, EmbodiChainError):
+        return error
+    if isinstance(error, MemoryError):
+        return EmbodiChainError(f"there is not enough memory ({str(error) or 'for what was asked'}): ask for less")
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return EmbodiChainError(f"{where}{error.strerror or error}")
 
 
 def _run(arguments: list[str]) -> int:

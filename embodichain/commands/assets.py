@@ -111,13 +111,13 @@ def _build(options: argparse.Namespace) -> int:
     over = tuple(name for name in options.search_over.split(",") if name)
     collision = CollisionConfig(hull_cost=options.hull_cost, trim=options.trim)
     chain = ChainConfig(collision=collision, search=SearchConfig(budget=options.search, seed=options.seed, over=over))
+    left = [{"file": str(file), "reason": reason} for file, reason in options.skipped.items()]
     if options.dry_run:
         outcomes = _read_ahead(wanted, batch.plan(wanted, options.out, config, chain), chain)
         rows = [
             {"name": o.name, "category": o.category, "file": str(o.file), "would": _WOULD[o.state], "reason": o.reason}
             for o in outcomes
         ]
-        left = [{"file": str(file), "reason": reason} for file, reason in options.skipped.items()]
         lines = [f"{r['would']:<7}{r['name']:<24}{r['reason'] or r['file']}" for r in rows]
         lines += [f"skip   {entry['file']}: {entry['reason']}" for entry in left]
         _say(options, {"dry_run": True, "assets": rows, "skipped": left}, "\n".join(lines))
@@ -134,10 +134,8 @@ def _build(options: argparse.Namespace) -> int:
     if options.json:
         from embodichain.assets.chain.publish import rows
 
-        left = [{"file": str(file), "reason": reason} for file, reason in options.skipped.items()]
-        print(
-            strict_json({"assets": rows(outcomes), "failed": failed, "skipped": left, "written": [str(path) for path in written]})
-        )
+        told = {"assets": rows(outcomes), "failed": failed, "skipped": left}
+        print(strict_json(told | {"written": [str(path) for path in written]}))
     else:
         _tables(outcomes)
         if options.skipped:
@@ -321,8 +319,7 @@ def _families(entry: str) -> tuple[tuple[str, ...], int]:
 def _facts(options: argparse.Namespace) -> dict[str, Any]:
     """What the command line says about sources, by field of `FileFacts`."""
     words = ("licence", "category", "material", "size_m", "mass_kg", "wall_m", "keep_pose", "author", "title", "url")
-    given = {name: getattr(options, name) for name in (*words, "attribution", "up", "unit")}
-    given["labels"] = tuple(options.labels)
+    given = {name: getattr(options, name) for name in (*words, "attribution", "up", "unit")} | {"labels": tuple(options.labels)}
     return {name: value for name, value in given.items() if value}
 
 
@@ -462,11 +459,8 @@ def _validate(options: argparse.Namespace) -> int:
             str(path): [{"by": by, **asdict(issue)} for by, found in verdicts.items() for issue in found.get(str(path), [])]
             for path in files
         }
-        print(
-            strict_json(
-                {"files": issues, "checked_by": list(verdicts), "failed": len(failing), "passed": len(files) - len(failing)}
-            )
-        )
+        told = {"files": issues, "checked_by": list(verdicts), "failed": len(failing)}
+        print(strict_json(told | {"passed": len(files) - len(failing)}))
     else:
         _verdict_table(files, verdicts)
         absent = [] if options.own else sorted(set(validators.PUBLIC) - set(public))

@@ -97,8 +97,7 @@ class DeviceRing:
         offsets = dict(zip((f.name for f in on_device.fields), lay.field_offsets, strict=True))
         # cudaMalloc places small allocations together in blocks of 2 MiB, and an IPC handle exposes the whole block.
         size = layout.align(ARENA_HEADER_BYTES + spec.num_slots * lay.slot_bytes, layout.PAYLOAD_ALIGNMENT)
-        generation = int.from_bytes(os.urandom(8), "little")
-        arena = device.allocate(size)
+        generation, arena = int.from_bytes(os.urandom(8), "little"), device.allocate(size)
         try:
             device.write(arena, generation.to_bytes(8, "little"))
             note = ArenaNote(
@@ -106,11 +105,10 @@ class DeviceRing:
                 trajectory=spec.trajectory,
             )  # fmt: skip
 
+            first = arena + ARENA_HEADER_BYTES
+
             def filled(control: ControlRing) -> None:
-                fill(
-                    control,
-                    Payload(spec, control, device, lambda s, f: arena + ARENA_HEADER_BYTES + s * lay.slot_bytes + offsets[f]),
-                )
+                fill(control, Payload(spec, control, device, lambda slot, name: first + slot * lay.slot_bytes + offsets[name]))
 
             control = ControlRing.create_filled(replace(spec, trajectory=on_host), path, debug, note.encode(), filled)
             try:
