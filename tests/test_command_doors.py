@@ -24,11 +24,13 @@ from learner.serving.config import ServeConfig
 ROOT = Path(__file__).parent.parent
 PROGRAM = [sys.executable, "-m", "embodichain.cli"]
 HUGE = str(10**40)
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | {"PYTHONPATH": str(ROOT)}
+"""An environment in which what is printed leaves a command late, as it does by default."""
 
 
 def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """What becomes of a line in a shell, in which `$E` is the command."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "E": " ".join(PROGRAM)}
+    environment = BUFFERED | {"E": " ".join(PROGRAM)}
     return subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment, cwd=folder)
 
 
@@ -52,8 +54,7 @@ def test_an_output_that_leads_nowhere_ends_no_command_in_a_traceback(line, code,
 
 
 def test_a_reader_that_has_gone_before_the_last_line_ends_a_command_quietly(tmp_path):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([*PROGRAM, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    process = subprocess.Popen([*PROGRAM, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=BUFFERED)
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
     assert process.wait(60) == 1 and process.stderr.read() == b""
