@@ -6,11 +6,12 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from embodichain import __version__
-from embodichain.errors import EmbodiChainError, UsageError
+from embodichain.errors import ConfigError, EmbodiChainError, UsageError
 from embodichain.extras import explained
 from embodichain.registry import Registry
 
@@ -159,7 +160,8 @@ def complain(error: EmbodiChainError, *, as_json: bool) -> None:
     if as_json:
         import json
 
-        print(json.dumps({"error": line}))
+        with suppress(OSError):  # `_delivered` sees it as well
+            print(json.dumps({"error": line}))
     else:
         print(f"embodichain: error: {line}", file=sys.stderr)
 
@@ -168,27 +170,88 @@ _SHORT = ("-h", "--help", "help", "-V", "--version")
 """Words that are answered without a command."""
 
 
-def _print(text: str) -> int:
-    """Prints a text, also into a pipe that is closed meanwhile; the exit code."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        return _unread()
-    return 0
-
-
 def _unread() -> int:
     """Ends quietly when the reader of the output, such as `head`, has closed the pipe; the exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 
 
+def _delivered(code: Any) -> Any:
+    """The exit code, once all that was printed has left this process: its exit could only tell of a failure in a traceback."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _unread()
+    except OSError as error:
+        _unread()
+        if not code:
+            complain(EmbodiChainError(f"standard output: {error.strerror}"), as_json=False)
+        return code or 2
+    return code
+
+
+def _open_streams() -> None:
+    """Opens the null device in place of every standard stream that was closed when this process began.
+
+    The next file to be opened, such as a ledger, would otherwise get the stream's number, and whatever libraries print there.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+    if hasattr(sys.stdout, "reconfigure"):  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. User errors end with one line on standard error and exit code 2, Ctrl-C with 130."""
+    _open_streams()
+    try:
+        code = _ended(list(sys.argv[1:] if argv is None else argv))
+    except SystemExit as ended:  # help, or a misused option
+        raise SystemExit(_delivered(ended.code)) from None
+    return _delivered(code)
+
+
+def _ended(arguments: list[str]) -> int:
+    """Runs one command and says what was wrong; the exit code."""
+    as_json, shows_trace = "--json" in arguments, os.environ.get("EMBODICHAIN_TRACEBACK") == "1"
+    try:
+        return _run(arguments)
+    except BrokenPipeError:
+        return _unread()
+    except KeyboardInterrupt:
+        if as_json:
+            complain(EmbodiChainError("interrupted"), as_json=True)
+        print("embodichain: interrupted", file=sys.stderr)
+        return 130
+    except (EmbodiChainError, OSError, MemoryError) as error:
+        if shows_trace:
+            raise
+        complain(_told(error), as_json=as_json)
+        if isinstance(error, UsageError):
+            raise SystemExit(2) from None
+        return 2
+
+
+def _told(error: EmbodiChainError | OSError | MemoryError) -> EmbodiChainError:
+    """An error as the user, who can mend it, is told of it: a folder for a file, a full disk, a port in use, too little memory."""
+    if isinstance(error, EmbodiChainError):
+        return error
+    if isinstance(error, MemoryError):
+        return EmbodiChainError(f"there is not enough memory ({str(error) or 'for what was asked'}): ask for less")
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return EmbodiChainError(f"{where}{error.strerror or error}")
+
+
+def _run(arguments: list[str]) -> int:
+    """Runs one command; raises what is wrong with it."""
     # Set before any numeric library loads: threads that spin at OpenMP barriers starve the simulation workers beside them, and then
     # themselves (an encoder pass took 12 times as long beside two busy workers on two cores).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    arguments = list(sys.argv[1:] if argv is None else argv)
     # Python would search this folder for `python -m embodichain.cli`; package.module:Name may be there. Workers get this path too.
     try:
         here = os.getcwd()  # noqa: PTH109 (importing pathlib would cost help a tenth)
@@ -196,17 +259,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         here = ""
     if not {"", here} & set(sys.path):
         sys.path.append(here)
+    for word in arguments:
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise UsageError(f"{word!r} is not UTF-8, and files that name it could not be written: rename it")
     if arguments[:1] == ["--json"] and arguments[1:2] and arguments[1] in _SHORT:
         arguments = arguments[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        return _print(help_text())
+        print(help_text())
+        return 0
     if arguments == ["--json"]:
         import json
 
         print(json.dumps({"commands": {name: command.summary for name, command in COMMANDS.items()}}))
         return 0
     if arguments[0] in ("-V", "--version"):
-        return _print(f"embodichain {__version__}")
+        print(f"embodichain {__version__}")
+        return 0
     if arguments[0] == "--json":  # accepted before and after the command
         arguments = [*arguments[1:], "--json"]
     name, *rest = arguments
@@ -214,30 +282,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         from embodichain.progress import log_as_json
 
         log_as_json()
-    try:
-        _LOADED.check(name)
-        with explained(COMMANDS[name].extra if name in COMMANDS else ""):
-            with announced(f"{name}: loading"):
-                command = _LOADED.get(name)
-            return command(rest)
-    except EmbodiChainError as error:
-        if os.environ.get("EMBODICHAIN_TRACEBACK") == "1":
-            raise
-        complain(error, as_json="--json" in rest)
-        if isinstance(error, UsageError):
-            raise SystemExit(2) from None
-        return 2
-    except BrokenPipeError:
-        return _unread()
-    except OSError as error:  # a folder for a file, a full disk, a port in use: reported in a line, as the user can mend it
-        if os.environ.get("EMBODICHAIN_TRACEBACK") == "1":
-            raise
-        where = f"{error.filename}: " if error.filename is not None else ""
-        complain(EmbodiChainError(f"{where}{error.strerror or error}"), as_json="--json" in rest)
-        return 2
-    except KeyboardInterrupt:
-        print("embodichain: interrupted", file=sys.stderr)
-        return 130
+    _LOADED.check(name)
+    with explained(COMMANDS[name].extra if name in COMMANDS else ""):
+        with announced(f"{name}: loading"):
+            command = _LOADED.get(name)
+        if not callable(command):
+            raise ConfigError(f"command {name!r} is no command: {command!r} is not a function of the arguments")
+        return command(rest)
 
 
 if __name__ == "__main__":

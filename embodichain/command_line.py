@@ -7,23 +7,44 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from embodichain.errors import ConfigError, UsageError, nearest
 
-__all__ = ["Parser", "Subcommands", "existing", "finite", "unknown_option"]
+__all__ = [
+    "Parser",
+    "Subcommands",
+    "check_writable",
+    "ending",
+    "existing",
+    "finite",
+    "natural",
+    "place",
+    "positive",
+    "unknown_option",
+    "whole",
+]
+
+_MOST = 2**63 - 1
+"""The largest whole number that NumPy, torch and files of a run take."""
+_EMPTY = "an empty path: is a variable of your shell not set? Write . for the working folder"
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser that accepts no abbreviations. It raises UsageError, in one line that suggests the intended option."""
+    """An argparse parser that accepts no abbreviations. It raises UsageError, in one line that suggests the intended option.
+
+    Options of type int, float and Path take what `whole`, `finite` and `place` take.
+    """
 
     def __init__(self, prog: str, description: str = "", epilog: str = "") -> None:
         """`prog` is the command without "embodichain ", or the full name, as for subcommands."""
         full = prog if prog.startswith("embodichain ") else f"embodichain {prog}"
         super().__init__(prog=full, description=description, epilog=epilog, allow_abbrev=False)
-        self.register("type", float, finite)
+        for kind, check in ((int, whole), (float, finite), (Path, place)):
+            self.register("type", kind, check)
         self._words: list[str] = []
         self._commands: dict[str, Parser] = {}
 
@@ -103,10 +124,41 @@ def _choices(message: str) -> tuple[str, list[str]]:
 
 def existing(text: str) -> Path:
     """The path of an existing file or folder; raises ConfigError, which names what lies beside it, when there is none."""
+    if not text:
+        raise ConfigError(_EMPTY)
     path = Path(text)
     if not path.exists():
         raise ConfigError(f"there is nothing at {text}; {_beside(path)}")
     return path
+
+
+def place(text: str) -> Path:
+    """A path; raises ArgumentTypeError for an empty text, which would mean the working folder."""
+    if not text:
+        raise argparse.ArgumentTypeError(_EMPTY)
+    return Path(text)
+
+
+def ending(*suffixes: str) -> Callable[[str], Path]:
+    """A kind of value: the path of a file to write, with one of these endings, which say what its content is to be."""
+
+    def checked(text: str) -> Path:
+        path = place(text)
+        if path.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(f"takes a file that ends with {' or '.join(suffixes)}, got {text!r}")
+        return path
+
+    return checked
+
+
+def check_writable(folder: Path) -> None:
+    """Makes a folder for results; raises ConfigError, before any long work begins, when nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"cannot write into {folder}: {error.strerror}; choose another --out") from error
 
 
 def finite(text: str) -> float:
@@ -117,6 +169,31 @@ def finite(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
     if not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return number
+
+
+def whole(text: str) -> int:
+    """A whole number of at most 63 bits; raises ArgumentTypeError for anything else."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number") from None
+    if abs(number) > _MOST:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is beyond 2^63")
+    return number
+
+
+def natural(text: str) -> int:
+    """A whole number that is not negative, such as a seed; raises ArgumentTypeError for anything else."""
+    if (number := whole(text)) < 0:
+        raise argparse.ArgumentTypeError(f"takes a whole number from 0 up, got {text!r}")
+    return number
+
+
+def positive(text: str) -> int:
+    """A whole number above 0; raises ArgumentTypeError for anything else."""
+    if (number := whole(text)) < 1:
+        raise argparse.ArgumentTypeError(f"takes a whole number above 0, got {text!r}")
     return number
 
 

@@ -86,6 +86,8 @@ class WorldConfig:
             raise ConfigError("tasks must name at least one task; see `embodichain list`")
         if self.width < 16 or self.height < 16 or self.width % 2 or self.height % 2:
             raise ConfigError(f"width and height must be even and at least 16, got {self.width} x {self.height}")
+        if self.seed < 0:
+            raise ConfigError(f"seed must be 0 or more, got {self.seed}")
         if self.chunk < 1:
             raise ConfigError(f"a chunk holds at least 1 action, got chunk={self.chunk}")
         if self.assets.pool.enabled and self.diversity.enabled:

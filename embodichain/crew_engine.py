@@ -156,12 +156,16 @@ class CrewEngine:
     def close(self) -> None:
         """Ends the crew and frees the worlds; episodes in progress are dropped. Safe to call twice."""
         self._stop.set()
+        self._kill()
+        self._thread.join()
+        self._kill()  # one that the thread hired meanwhile, for a member that had died
+        for group in self._groups:
+            group.batch.close()
+
+    def _kill(self) -> None:
         for group in self._groups:
             for member in group.members:
                 member.child.kill()
-        self._thread.join()
-        for group in self._groups:
-            group.batch.close()
 
     def __enter__(self) -> CrewEngine:
         return self

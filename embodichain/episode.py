@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.errors import ConfigError, SceneError
+from embodichain.errors import ConfigError, MotionError, SceneError
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Grader, Order, Pilot, Shutter
 from embodichain.types import Failed, Push, Pushed, Scene, Segment, Timings, TrajectorySpec, Verdict, WorldState, write_text
@@ -174,7 +174,11 @@ class Episode:
             self._pilot.look(frame)
         else:
             before = time.perf_counter()
-        step = None if self._finished else self._pilot.command(self._state)
+        try:
+            step = None if self._finished else self._pilot.command(self._state)
+        except (MotionError, SceneError):  # planning in vain takes time as well
+            self.timings.pilot_s += time.perf_counter() - before
+            raise
         pushes: tuple[Push, ...] = ()
         if step is None:
             self._finished = True

@@ -1,8 +1,12 @@
-"""Files of JSON objects, one a line, that survive full disks and kills: lines are written whole, and readers skip torn ones."""
+"""JSON for programs, and files of JSON objects, one a line, that survive full disks and kills.
+
+Lines are written whole, and readers skip torn ones.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ __all__ = [
     "append_line",
     "json_lines",
     "open_lines",
+    "strict_json",
 ]
 
 
@@ -58,3 +63,22 @@ def json_lines(path: Path) -> list[dict[str, Any]]:
         if isinstance(value, dict):
             found.append(value)
     return found
+
+
+def strict_json(values: Any) -> str:
+    """The values as JSON that browsers and other strict parsers take: null for numbers that are not finite, text for other objects.
+
+    Python's own writes NaN and Infinity, which JSON does not have.
+    """
+    try:
+        return json.dumps(values, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(values), default=str, allow_nan=False)
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {name: _finite(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values

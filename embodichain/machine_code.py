@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -111,7 +111,7 @@ def _file(module: str) -> Path | None:
 def _outside(function: FunctionType, visited: set[FunctionType]) -> set[str]:
     """One line for each kernel and constant that a function reads, and those that such kernels read."""
     visited.add(function)
-    names, lines = function.__code__.co_names, set()
+    names, lines = _names(function.__code__), set[str]()
     for name in names:
         value = function.__globals__.get(name)
         for label, thing in _members(name, value, names) if isinstance(value, ModuleType) else [(name, value)]:
@@ -126,6 +126,12 @@ def _outside(function: FunctionType, visited: set[FunctionType]) -> set[str]:
                     f"{function.__module__}.{label} {thing.dtype} {thing.shape} {hashlib.sha256(thing.tobytes()).hexdigest()}"
                 )
     return lines
+
+
+def _names(code: CodeType) -> tuple[str, ...]:
+    """The names of globals and attributes in a function's code, and in that of the functions and generators within it."""
+    within = [name for constant in code.co_consts if isinstance(constant, CodeType) for name in _names(constant)]
+    return (*code.co_names, *within)
 
 
 def _members(name: str, module: ModuleType, names: tuple[str, ...]) -> list[tuple[str, object]]:

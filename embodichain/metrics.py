@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +22,8 @@ __all__ = [
     "latest",
     "read_metrics",
     "tree_memory_bytes",
+    "undoes",
+    "without_undone",
 ]
 
 
@@ -55,6 +57,26 @@ def read_metrics(path: Path, kind: str | None = None) -> list[dict[str, Any]]:
     """All complete records, or those of one kind; torn lines are ignored."""
     records = [record for record in json_lines(path) if "kind" in record]
     return records if kind is None else [record for record in records if record["kind"] == kind]
+
+
+def undoes(record: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether a record shows that a resume went back to a checkpoint: the steps from its own on were undone and are made again.
+
+    Of the stream there may be several records at one step.
+    """
+    step, last = record.get("step", 0), before.get("step", -1)
+    return step < last or (step == last and record.get("kind") != "stream")
+
+
+def without_undone(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records of one kind, in order, without those of steps that a resume undid: each step counts once."""
+    kept: list[dict[str, Any]] = []
+    for record in records:
+        if kept and undoes(record, kept[-1]):
+            while kept and kept[-1].get("step", -1) >= record.get("step", 0):
+                kept.pop()
+        kept.append(record)
+    return kept
 
 
 _TAIL = 1 << 16

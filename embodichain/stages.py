@@ -172,6 +172,8 @@ class RolloutStage:
         self._worker = worker
         self._epoch = epoch
         self._blocked_s = 0.0
+        self._timings = Timings()
+        """Of the episode that is played now, or was played last."""
         self.physics = world.make_physics() if physics is None else physics
         self.codec = ActionCodec(world.robot)
         self._spec = world.trajectory_spec
@@ -189,8 +191,7 @@ class RolloutStage:
                 outcome = self.play(task, scene, slot)
             except (MotionError, SceneError) as error:
                 slot.abandon()
-                drawn = self._drawn(scene)
-                return Produced(number=number, task=task.name, fate=Fate.REFUSED, reason=str(error), drawn=drawn)
+                return self._refused(number, task, scene, error, self._timings)
             if outcome.verdict.success:
                 self._sign(number, scene, outcome, slot)
             else:
@@ -228,8 +229,7 @@ class RolloutStage:
                     self._complete(take.scene, outcome, self._darkroom.canvas(slot) | {NOTES: take.out[NOTES]}, slot)
                     self._sign(take.number, take.scene, outcome, slot)
         except (MotionError, SceneError) as refusal:
-            drawn = self._drawn(take.scene)
-            return Produced(number=take.number, task=take.task.name, fate=Fate.REFUSED, reason=str(refusal), drawn=drawn)
+            return self._refused(take.number, take.task, take.scene, refusal, take.episode.timings)
         return self._produced(take.number, take.task, take.scene, outcome)
 
     def _reserve(self, timeout_s: float) -> AnySlot:
@@ -265,6 +265,12 @@ class RolloutStage:
             drawn=self._drawn(scene),
         )
 
+    def _refused(self, number: int, task: Task, scene: Scene, error: MotionError | SceneError, timings: Timings) -> Produced:
+        """The report of an episode that ended in an error; the time that it took until then counts like that of others."""
+        timings.blocked_s, self._blocked_s = self._blocked_s, 0.0
+        drawn = self._drawn(scene)
+        return Produced(number=number, task=task.name, fate=Fate.REFUSED, reason=str(error), timings=timings, drawn=drawn)
+
     def play(self, task: Task, scene: Scene, out: Mapping[str, NDArray]) -> Outcome:
         """Plays one expert episode into any arrays of the ring's spec. With reels, a failed episode gets no pictures."""
         canvas = dict(out) if self._darkroom is None else self._darkroom.canvas(out)
@@ -272,6 +278,7 @@ class RolloutStage:
             canvas[NOTES] = self._notes
         shutter = Snapshots(self.physics.render) if self._note is None else Reels(self._note)
         episode = self._episode(task, scene, canvas, shutter)
+        self._timings = episode.timings
         for _ in drive(self.physics, scene, episode):
             pass
         outcome = episode.finish()

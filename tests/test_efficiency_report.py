@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from in_process import embodichain
 
 from embodichain.metrics import MetricsWriter
 from learner.records.run_folder import RunFolder
@@ -80,3 +81,25 @@ def test_foresight_is_drawn_all_along_beside_the_copy_and_the_linear_map(folder)
 
 def test_a_run_that_has_hardly_begun_has_nothing_over_time(folder):
     assert _over_time(folder) == {"time_charts": [], "advice": ""}
+
+
+@pytest.mark.parametrize(
+    ("summary", "said"),
+    [(None, "the run has not ended; go on with it by --resume"), ("{", "is damaged"), ("[1]", "is damaged: it holds list")],
+)
+def test_a_run_without_figures_is_one_line_and_its_report_stays(folder, summary, said):
+    folder.config.write_text("recipe: tiny_cpu\n")
+    folder.report.write_text("as it was")
+    if summary is not None:
+        folder.summary.write_text(summary)
+    for command in ("report", "efficiency"):
+        code, out, err = embodichain(command, str(folder.path))
+        assert code == 2 and out == "" and said in err and len(err.splitlines()) == 1
+    assert folder.report.read_text() == "as it was"
+
+
+def test_the_folder_of_an_evaluation_is_no_run(tmp_path):
+    (tmp_path / "config.yaml").write_text("checkpoint: a\n")
+    (tmp_path / "episodes.jsonl").touch()
+    code, _, err = embodichain("report", str(tmp_path))
+    assert code == 2 and "is the folder of an evaluation" in err and len(err.splitlines()) == 1

@@ -87,3 +87,27 @@ def test_where_nothing_can_be_written_each_process_compiles_for_itself(tmp_path,
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     for _ in range(2):
         assert house(tmp_path) == [1 + 100 + 20, 5, 0, 0]
+
+
+NESTED = """
+from embodichain.machine_code import compiled
+from house.other.values import SHIFT
+
+@compiled("float64(float64)")
+def shifted(x):
+    def within(y):
+        return y + SHIFT
+    return within(x)
+"""
+
+
+def test_what_only_a_function_within_a_kernel_reads_is_compiled_again_when_it_changes(tmp_path):
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    (tmp_path / "house" / "room").mkdir(parents=True)
+    (tmp_path / "house" / "other").mkdir()
+    (tmp_path / "house" / "room" / "nested.py").write_text(NESTED)
+    call = [sys.executable, "-c", "from house.room.nested import shifted; print(shifted(1.0))"]
+    for shift in (10.0, 10.0, 20.0):
+        (tmp_path / "house" / "other" / "values.py").write_text(f"SHIFT = {shift}\n")
+        done = subprocess.run(call, env=environment, capture_output=True, text=True, check=True)
+        assert float(done.stdout) == 1.0 + shift

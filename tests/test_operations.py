@@ -2,14 +2,18 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from token_cluster import cluster_with_token
 
 from embodichain.cli import main
+from embodichain.operations import chaos, doctor
 from embodichain.operations.doctor import State, examine
 from embodichain.operations.plan import DEMO, expect
 from embodichain.ring.waiting import Side, Waiting
@@ -100,6 +104,63 @@ def test_the_doctor_tells_a_wrong_token_and_a_missing_one_from_a_cluster_that_is
         assert found["state"] == "good" and f"1 nodes with 1 cores at {address}" in found["found"]
     code, found = ray_of(address, member)
     assert code == 1 and "no Ray cluster answers" in found["found"] and "ray start --head" in found["remedy"]
+
+
+def test_a_doctor_looks_on_where_something_cannot_be_looked_at(tmp_path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(doctor, "_GPU_S", 0.2)
+    used = shutil.disk_usage
+
+    def none_there(path):
+        if str(path) == "/dev/shm":
+            raise FileNotFoundError(2, "No such file or directory", "/dev/shm")
+        return used(path)
+
+    monkeypatch.setattr(shutil, "disk_usage", none_there)
+    found = {finding.subject: finding for finding in examine(folder=tmp_path)}
+    assert found["shared memory"].state is State.BAD and "/dev/shm" in found["shared memory"].found
+    assert found["GPU"].state is State.BAD and "has not answered" in found["GPU"].found
+    assert found["disk"].state is not State.BAD or "free" in found["disk"].found
+
+
+def test_what_is_stopped_goes_on_however_the_wait_ends(monkeypatch):
+    process = subprocess.Popen(["sleep", "60"])
+
+    def becomes(stopped: bool) -> bool:
+        deadline = time.monotonic() + 20.0
+        while (Path(f"/proc/{process.pid}/stat").read_text().split()[2] == "T") is not stopped and time.monotonic() < deadline:
+            os.sched_yield()
+        return time.monotonic() < deadline
+
+    def interrupted(seconds):
+        assert becomes(True)
+        raise KeyboardInterrupt
+
+    try:
+        monkeypatch.setattr(chaos.time, "sleep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            chaos.slowed(process.send_signal)
+        assert becomes(False)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_plan_from_a_run_that_published_nothing_is_refused_with_its_name(tmp_path, capsys):
+    summary = {"trajectories_per_s": 0.0, "worker_shares": {"waiting for room in the ring": 0.0}, "reads_histogram": {"1": 1}}
+    summary |= {"max_reads": 2, "unique_pairs_per_iteration": 1.0, "steps": 1, "slot_bytes": 1}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    config = {"learner": {"data": {"batch_size": 1, "window": 1}}, "stream": {"workers": 1}, "world": {"chunk": 8}}
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    records = [{"kind": "train", "step": step, "wait_share": 0.0, "samples_per_s": 2.0} for step in range(3)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert main(["plan", "--run", str(tmp_path), "--cores", "2"]) == 2
+    assert f"{tmp_path} is no finished run with rates in it" in capsys.readouterr().err
+    (tmp_path / "summary.json").write_text(json.dumps(summary | {"trajectories_per_s": 1.0}))
+    assert main(["plan", "--run", str(tmp_path), "--cores", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rates"]["window_pairs"] == 8
 
 
 def test_both_lightnings_at_once_are_told(tmp_path):

@@ -138,6 +138,15 @@ def test_its_servos_reach_their_targets_and_its_grippers_open(robot):
         (lambda d: d["cameras"][1].update(arm="middle"), "sits on arm 'middle'; arms: left, right"),
         (lambda d: d["cameras"][0].update(fovy=400), "fovy 1..170"),
         (lambda d: d.update(control_hz=0), "whole number of commands per second, got control_hz: 0"),
+        (lambda d: d.update(control_hz=True), "whole number of commands per second, got control_hz: True"),
+        (lambda d: d.update(cameras=5), "cameras are a list of .*, got 5"),
+        (lambda d: d.update(cameras=["head"]), r"cameras are a list of .*, got \['head'\]"),
+        (lambda d: d["arms"]["left"].update(yaw_deg="north"), "arm 'left' needs a number for yaw_deg, got 'north'"),
+        (lambda d: d["arms"]["left"].update(yaw_deg=float("nan")), "arm 'left' needs a number for yaw_deg, got nan"),
+        (lambda d: d["arms"]["left"].update(position=[0, float("inf"), 0]), r"arm 'left' needs position: \[x, y, z\] in metres"),
+        (lambda d: d["arms"]["right"].update(home="default"), "its home has 'default'"),
+        (lambda d: d["arms"]["right"].update(home=["a"] * 7), r"its home has \['a'"),
+        (lambda d: d["cameras"][0].update(fovy="wide"), "needs a number for fovy, got 'wide'"),
     ],
 )  # fmt: skip
 def test_a_description_that_cannot_be_is_refused_with_the_reason(tmp_path, change, message):

@@ -1,20 +1,25 @@
 """Laws of the loop: stored actions replay an episode bitwise, and a scene that cannot begin is named."""
 
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from embodichain.errors import SceneError
+from embodichain.config import WorldConfig
+from embodichain.errors import MotionError, SceneError
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.motion.action import ActionCodec
 from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.recovery.config import RecoveryConfig
+from embodichain.ring.ring import Ring
 from embodichain.rollout import ExpertPilot, replay, rollout
+from embodichain.stages import Fate, RolloutStage
 from embodichain.tasks.turn_switch import TurnSwitch
-from embodichain.types import ObjectPlacement, Pose, camera_spec
+from embodichain.types import ObjectPlacement, Pose, RingSpec, Step, camera_spec
+from embodichain.world import World
 
 sys.path.insert(0, str(Path(__file__).parent / "scenes"))
 import scene_parts as parts
@@ -102,3 +107,29 @@ def test_an_episode_until_success_ends_with_the_chunk_that_makes_the_grader_cont
     grader = task.grader(scene)
     replay(physics, codec, scene, second["action"][: short.num_chunks - 1], grader)
     assert not grader.verdict().success
+
+
+class Undecided(TurnSwitch):
+    """Finds no further way after a while."""
+
+    def expert(self, scene, robot, state, rng):
+        def moves():
+            for _ in range(20):
+                yield Step(command=robot.home)
+            time.sleep(0.02)
+            raise MotionError("there is no way")
+
+        return moves()
+
+
+def test_an_episode_that_is_refused_has_taken_its_time(sampler):
+    config = WorldConfig(tasks=("turn_switch",), width=16, height=16)
+    world = World(config=config, robot=parts.ROBOT, assets=(), reach=None)
+    with Ring.create(RingSpec(trajectory=world.trajectory_spec, num_slots=2)) as ring:
+        stage = RolloutStage(world, ring, worker=0, epoch=0)
+        try:
+            found = stage.step(0, Undecided(), sampler.sample(TurnSwitch(), 1), timeout_s=1.0)
+        finally:
+            stage.close()
+    assert (found.fate, found.reason) == (Fate.REFUSED, "there is no way")
+    assert found.timings.pilot_s > 0.02 and found.timings.physics_s > 0.0 and found.timings.render_s > 0.0

@@ -8,11 +8,13 @@ import subprocess
 import sys
 
 import pytest
+from in_process import embodichain
 
 from embodichain.cli import main
 from embodichain.errors import ConfigError
 from embodichain.metrics import MetricsWriter, latest
 from learner.commands.sweep import numbers
+from learner.records.files import held
 from learner.records.run_folder import RunFolder
 from learner.reporting.sweep import factors, interval, result, table
 from learner.runs.sweep import SweepWords, plan
@@ -127,6 +129,23 @@ def test_the_last_record_of_a_kind_is_found_from_the_end(tmp_path):
     assert latest(path, "train") is None
     path.write_text('{"kind": "train", "step": 1}\n{"kind": "stream"}\n{"kind": "train", "st')
     assert latest(path, "train") == {"kind": "train", "step": 1}
+
+
+def test_a_trial_that_begins_again_finds_nothing_of_its_earlier_attempt(tmp_path):
+    (trial,) = plan(SweepWords(recipe="seconds_cpu", replay=(4,), out=tmp_path))
+    for left in (".k4_s0.removed", "k4_s0"):  # the first by a sweep that was killed while it removed one
+        (tmp_path / left / "checkpoints").mkdir(parents=True)
+        (tmp_path / left / "config.yaml").write_text("recipe: seconds_cpu\n")
+        (tmp_path / left / "ledger.bin").touch()
+    assert "--resume" not in trial.next_command()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_is_one_process_at_a_time(tmp_path):
+    with held(tmp_path):
+        code, out, _ = embodichain("sweep", "seconds_cpu", "--replay", "4", "--out", str(tmp_path), "--resume", "--json")
+    assert code == 2 and "in use by another process" in json.loads(out)["error"]
+    assert not (tmp_path / "sweep.json").exists()
 
 
 @pytest.mark.slow

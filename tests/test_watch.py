@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import math
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,15 +22,16 @@ import yaml
 
 from embodichain.cli import main
 from embodichain.errors import ConfigError, RunError
-from embodichain.metrics import MetricsWriter, read_metrics
+from embodichain.metrics import MetricsWriter, read_metrics, without_undone
 from embodichain.operations.watch.exposition import exposition
 from embodichain.operations.watch.records import Records
-from embodichain.operations.watch.server import WatchConfig, application
+from embodichain.operations.watch.server import WatchConfig, application, serve
 from embodichain.operations.watch.view import RunView
 from embodichain.ring.ledger import Ledger
 from embodichain.ring.proof import verify
 from embodichain.ring.ring import Ring
 from embodichain.types import RingSpec, TrajectoryId, camera_spec
+from learner.records.files import held
 from learner.records.run_folder import RunFolder
 from learner.runs.wishes import Wishes
 
@@ -165,6 +168,60 @@ def test_what_is_no_run_is_refused(tmp_path, capsys):
         WatchConfig(runs=(tmp_path,), token="1234")
 
 
+def test_a_killed_run_whose_number_is_another_process_now_is_not_taken_for_alive(tmp_path):
+    path = run_folder(tmp_path / "run", pid=os.getpid())
+    (path / ".lock").write_text(f"pid {os.getpid()}")
+    assert RunView(path).snapshot()["state"] == "killed"
+    with held(path):
+        assert RunView(path).snapshot()["state"] == "evaluating"
+
+
+def test_of_a_run_elsewhere_its_files_tell(tmp_path):
+    path = run_folder(tmp_path / "run", pid=os.getpid())
+    (path / "sessions.jsonl").write_text(json.dumps({"pid": 2**22 - 7, "host": "another-machine"}) + "\n")
+    assert RunView(path).snapshot()["state"] == "killed", "it has written nothing for years"
+    MetricsWriter(path / "metrics.jsonl").write("train", {"step": 31, "loss": 1.0})
+    assert RunView(path).snapshot()["state"] == "streaming"
+
+
+def test_of_several_rings_it_is_told_whose_the_figures_are(tmp_path):
+    path = run_folder(tmp_path / "run", pid=2**22 - 7)
+    (path / "config.yaml").write_text((path / "config.yaml").read_text().replace("steps: 100", "nodes: 2\n  steps: 100"))
+    run_folder(tmp_path / "node", pid=0, steps=10)
+    (tmp_path / "node" / "metrics.jsonl").rename(path / "metrics-1.jsonl")
+    view = RunView(path)
+    view.snapshot()
+    shown = view.snapshot()
+    assert (shown["published"], shown["rings"], shown["deaths"]) == (120, 2, {"crash": 1}) and "2 rings" in shown["note"]
+    assert RunView(tmp_path / "run").snapshot()["step"] == 30
+    spec = RingSpec(trajectory=camera_spec(cameras=1, height=8, width=8, horizon=2), num_slots=2, max_reads=K)
+    with Ring.create(spec, tmp_path / "ring-of-a-learner") as ring:
+        (path / "ring-1.txt").write_text(str(ring.path))
+        assert view.snapshot()["ring"]["num_slots"] == 2, "one of its rings is on this machine"
+    assert view.snapshot()["ring"] is None
+
+
+def test_steps_that_a_resume_undid_are_forgotten(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    writer, records = MetricsWriter(path), Records(path)
+    for step in (1, 2, 3, 4, 3, 4, 5):
+        writer.write("train", {"step": step, "loss": float(step)})
+        records.read_on()
+    assert [record["step"] for record in records.of("train")] == [1, 2, 3, 4, 5]
+    assert [record["step"] for record in without_undone(read_metrics(path, "train"))] == [1, 2, 3, 4, 5]
+    path.unlink()
+    MetricsWriter(path).write("train", {"step": 1, "much": "x" * 4096})
+    records.read_on()
+    assert [record["step"] for record in records.of("train")] == [1], "another run of the same name"
+
+
+@pytest.mark.parametrize("config", ["recipe: [", "- 1", "checkpoint: a\nworld: {}\nepisodes: 20\n"])
+def test_a_folder_of_something_else_is_refused_by_name(config, tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text(config)
+    assert main(["watch", str(tmp_path), "--json"]) == 2
+    assert str(tmp_path) in capsys.readouterr().out
+
+
 # -------------------------------------------------------------------------------------------------------------- server
 
 
@@ -208,6 +265,59 @@ def test_programs_are_told_health_and_figures(streaming, tmp_path):
     assert error.value.code == 503 and error.value.read() == b"dead: killed\n"
 
 
+def test_what_is_no_number_stops_neither_page_nor_programs(streaming, tmp_path):
+    path, _ = streaming
+    with (path / "metrics.jsonl").open("a") as file:
+        values = {"loss_action": math.nan, "experience_new_pairs": math.inf, "samples_per_s": 8.0}
+        file.write(json.dumps({"kind": "train", "time": 31.0, "step": 31, **values}) + "\n")
+    (path / "summary.json").write_text('{"interrupted": false, "evaluation": [{"low": NaN}], "steps": 3}')
+    torn = run_folder(tmp_path / "torn")
+    (torn / "summary.json").write_text('{"interrupted": fal')
+    with served(WatchConfig(runs=(path, torn))) as url:
+        with urllib.request.urlopen(f"{url}/api/events", timeout=10) as events:
+            told = json.loads(events.readline()[6:], parse_constant=pytest.fail)
+        assert json.loads(get(f"{url}/api/snapshot")[0], parse_constant=pytest.fail)["runs"][1]["state"] == "killed"
+    shown = told["runs"][0]
+    assert shown["step"] == 31 and shown["success"] == [{"low": None}] and shown["experience"]["now"] == 64.0
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path, monkeypatch):
+    good, bad = run_folder(tmp_path / "a" / "run"), run_folder(tmp_path / "b" / "run")
+    (good / "summary.json").write_text('{"interrupted": false, "steps": 30}')
+    with served(WatchConfig(runs=(good, bad, good))) as url:
+        with pytest.raises(urllib.error.HTTPError) as error:
+            get(f"{url}/readyz")
+        assert error.value.read() == b"b/run: killed\n"
+        lines = [line.rsplit(" ", 1)[0] for line in get(f"{url}/metrics")[0].decode().splitlines()]
+    assert len(set(lines)) == len(lines)
+    monkeypatch.chdir(good)
+    assert RunView(Path()).snapshot()["name"] == "run"
+
+
+def test_the_address_that_is_told_is_the_one_that_is_listened_at(tmp_path):
+    run = run_folder(tmp_path / "run")
+    command = [sys.executable, "-m", "embodichain.cli", "watch", str(run), "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert get(f"{url}/healthz")[0] == b"alive\n"
+        with pytest.raises(ConfigError, match="choose another --port"):
+            serve(WatchConfig(runs=(run,), port=int(url.rpartition(":")[2])))
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+
+
+def test_a_token_may_be_of_any_letters(streaming):
+    path, _ = streaming
+    token = "ein Schlüssel, den niemand errät"
+    with served(WatchConfig(runs=(path,), token=token)) as url:
+        body, headers = b'{"max_reads": 5}', {"Content-Type": "application/json", "Authorization": f"Bearer {token}".encode()}
+        asked = urllib.request.Request(f"{url}/api/runs/0/max-reads", body, headers, method="POST")
+        assert json.loads(urllib.request.urlopen(asked, timeout=10).read()) == {"asked": {"max_reads": 5}}
+
+
 def test_names_are_escaped_for_prometheus(streaming):
     path, _ = streaming
     shown = RunView(path).snapshot() | {"name": 'a "run"\\\n'}
@@ -243,6 +353,7 @@ import signal, sys, time
 from pathlib import Path
 from embodichain.ring.ring import Ring
 from embodichain.types import RingSpec, camera_spec
+from learner.records.files import held
 from learner.records.files import held
 from learner.records.run_folder import RunFolder
 

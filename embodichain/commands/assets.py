@@ -10,8 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embodichain.command_line import Parser, existing
+from embodichain.command_line import Parser, existing, natural
 from embodichain.errors import ConfigError
+from embodichain.lines import strict_json
 
 if TYPE_CHECKING:
     from embodichain.assets.chain.batch import Listener, Outcome
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from embodichain.progress import JobBoard
     from embodichain.types import Asset
 
+_MOST = 100_000  # instances of a family in one batch
 _VARIED = ("scale", "material", "collision", "support")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _SUFFIXES = (".usd", ".usda", ".usdc")
@@ -65,7 +67,7 @@ def _build_options(build: argparse.ArgumentParser) -> None:
         "sources", nargs="+", metavar="SRC", help="FAMILY or FAMILY:N (`embodichain list`), `all`, a file or folder, a prompt"
     )
     build.add_argument("-o", "--out", type=Path, required=True, help="where <category>/<name>/<name>.usd go")
-    build.add_argument("--seed", type=int, default=0, help="of procedural parameters and of the search (default 0)")
+    build.add_argument("--seed", type=natural, default=0, help="of procedural parameters and of the search (default 0)")
     build.add_argument("--jobs", type=int, default=0, help="processes; 0 is one per core, at most 4")
     build.add_argument("--resume", action="store_true", help="keep assets that are finished and would come out the same")
     build.add_argument("--dry-run", action="store_true", help="say what would be built, and write nothing")
@@ -73,7 +75,7 @@ def _build_options(build: argparse.ArgumentParser) -> None:
     build.add_argument("--no-gallery", action="store_true", help="leave out contact sheet and gallery")
     build.add_argument("--hull-cost", type=float, default=0.003, metavar="SHARE", help="of the volume, that one more hull saves")
     build.add_argument("--trim", action="store_true", help="cut colliders of curved walls back to halfway into their hollow")
-    build.add_argument("--search", type=int, default=0, metavar="N", help="try N ways and deliver the one of the best score")
+    build.add_argument("--search", type=natural, default=0, metavar="N", help="try N ways and deliver the one of the best score")
     build.add_argument("--search-over", default=",".join(_VARIED), metavar="WHAT", help="of %(default)s (all by default)")
     known = build.add_argument_group("what is known of files and of what generators make")
     known.add_argument("--licence", default="", help="SPDX identifier, or `unknown`; files without one are refused")
@@ -109,13 +111,13 @@ def _build(options: argparse.Namespace) -> int:
     over = tuple(name for name in options.search_over.split(",") if name)
     collision = CollisionConfig(hull_cost=options.hull_cost, trim=options.trim)
     chain = ChainConfig(collision=collision, search=SearchConfig(budget=options.search, seed=options.seed, over=over))
+    left = [{"file": str(file), "reason": reason} for file, reason in options.skipped.items()]
     if options.dry_run:
         outcomes = _read_ahead(wanted, batch.plan(wanted, options.out, config, chain), chain)
         rows = [
             {"name": o.name, "category": o.category, "file": str(o.file), "would": _WOULD[o.state], "reason": o.reason}
             for o in outcomes
         ]
-        left = [{"file": str(file), "reason": reason} for file, reason in options.skipped.items()]
         lines = [f"{r['would']:<7}{r['name']:<24}{r['reason'] or r['file']}" for r in rows]
         lines += [f"skip   {entry['file']}: {entry['reason']}" for entry in left]
         _say(options, {"dry_run": True, "assets": rows, "skipped": left}, "\n".join(lines))
@@ -132,8 +134,8 @@ def _build(options: argparse.Namespace) -> int:
     if options.json:
         from embodichain.assets.chain.publish import rows
 
-        left = [{"file": str(file), "reason": reason} for file, reason in options.skipped.items()]
-        print(json.dumps({"assets": rows(outcomes), "failed": failed, "skipped": left, "written": [str(path) for path in written]}))
+        told = {"assets": rows(outcomes), "failed": failed, "skipped": left}
+        print(strict_json(told | {"written": [str(path) for path in written]}))
     else:
         _tables(outcomes)
         if options.skipped:
@@ -249,7 +251,7 @@ def _diff(options: argparse.Namespace) -> int:
 
     changes = compare(options.first, options.second)
     if options.json:
-        print(json.dumps({"changes": [asdict(change) for change in changes]}))
+        print(strict_json({"changes": [asdict(change) for change in changes]}))
     elif changes:
         table = Table("asset", "what", "before", "after", "change")
         for change in changes:
@@ -263,7 +265,7 @@ def _diff(options: argparse.Namespace) -> int:
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(_short(entry) for entry in value)
+        return ", ".join(map(_short, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
@@ -302,8 +304,8 @@ def _families(entry: str) -> tuple[tuple[str, ...], int]:
 
     family, _, count = entry.rpartition(":") if entry.rpartition(":")[2].isdecimal() else (entry, "", "1")
     first, colon, _ = family.partition(":")
-    if int(count) < 1 or (colon and (first in FAMILIES or first == "all")):
-        raise ConfigError(f"{entry!r}: the count after the colon must be a whole number above 0, as in {first}:3")
+    if not 1 <= int(count) <= _MOST or (colon and (first in FAMILIES or first == "all")):
+        raise ConfigError(f"{entry!r}: the count after the colon must be 1 to {_MOST}, as in {first}:3")
     if family == "all":
         return FAMILIES.names(), int(count)
     if family in FAMILIES or (is_reference(family) and not Path(entry).exists()):
@@ -317,8 +319,7 @@ def _families(entry: str) -> tuple[tuple[str, ...], int]:
 def _facts(options: argparse.Namespace) -> dict[str, Any]:
     """What the command line says about sources, by field of `FileFacts`."""
     words = ("licence", "category", "material", "size_m", "mass_kg", "wall_m", "keep_pose", "author", "title", "url")
-    given = {name: getattr(options, name) for name in (*words, "attribution", "up", "unit")}
-    given["labels"] = tuple(options.labels)
+    given = {name: getattr(options, name) for name in (*words, "attribution", "up", "unit")} | {"labels": tuple(options.labels)}
     return {name: value for name, value in given.items() if value}
 
 
@@ -332,7 +333,7 @@ def _from_files(options: argparse.Namespace, path: Path) -> list[Job]:
     said = _facts(options)
     FileFacts(**said)  # a fault of the command line is no fault of each file
     wanted: list[Job] = []
-    file_name, _, item = str(path).partition("#")
+    file_name, _, item = (str(path), "", "") if path.exists() else str(path).partition("#")  # a file's own name may hold one
     found = survey(Path(file_name) if item else path)
     options.skipped |= dict(found.skipped)
     for file in found.files:
@@ -399,7 +400,7 @@ def _shown(board: JobBoard) -> Listener:
 
 
 def _say(options: argparse.Namespace, values: dict[str, Any], text: str) -> None:
-    print(json.dumps(values) if options.json else text)
+    print(strict_json(values) if options.json else text)
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
@@ -458,9 +459,8 @@ def _validate(options: argparse.Namespace) -> int:
             str(path): [{"by": by, **asdict(issue)} for by, found in verdicts.items() for issue in found.get(str(path), [])]
             for path in files
         }
-        print(
-            json.dumps({"files": issues, "checked_by": list(verdicts), "failed": len(failing), "passed": len(files) - len(failing)})
-        )
+        told = {"files": issues, "checked_by": list(verdicts), "failed": len(failing)}
+        print(strict_json(told | {"passed": len(files) - len(failing)}))
     else:
         _verdict_table(files, verdicts)
         absent = [] if options.own else sorted(set(validators.PUBLIC) - set(public))
@@ -483,6 +483,7 @@ def _from_elsewhere(path: Path) -> Asset:
 def _verdict_table(files: Sequence[Path], verdicts: dict[str, dict[str, list[Issue]]]) -> None:
     """One row a file, one column a judge; below it every fault."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -491,7 +492,7 @@ def _verdict_table(files: Sequence[Path], verdicts: dict[str, dict[str, list[Iss
         "-" if found is None else f"[red]{len(found)} faults" if found else "[green]ok"
     )
     for path in files:
-        table.add_row(path.stem, *(mark(found.get(str(path))) for found in verdicts.values()))
+        table.add_row(escape(path.stem), *(mark(found.get(str(path))) for found in verdicts.values()))
     console.print(table)
     for path in files:
         for by, found in verdicts.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import sys
@@ -14,10 +13,11 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
-from embodichain.command_line import Parser, existing
+from embodichain.command_line import Parser, existing, natural
 from embodichain.commands.kinds import robot
 from embodichain.errors import ConfigError
 from embodichain.exchange.writers import FORMATS
+from embodichain.lines import strict_json
 from embodichain.types import CHUNK, LEDGER_FILE, RING_FILE
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def export(arguments: list[str]) -> int:
         "wall_s": round(time.monotonic() - began, 2),
     }
     if options.json:
-        print(json.dumps(report))
+        print(strict_json(report))
     else:
         print(f"{report['episodes']} episodes in {options.out}, {report['new_episodes']} of them new, {report['refused']} refused")
     return 130 if interrupted else 0
@@ -98,7 +98,7 @@ def _parser(form: str) -> Parser:
     add("--task", nargs="+", metavar="TASK", default=[], help="play scenes of these tasks, see `embodichain list`")
     add("--run", type=existing, help="the folder of a run that is going on")
     add("--robot", type=robot, help="a name from `embodichain list`, or a robot's file; by default the run's, or dual_piper")
-    add("--seed", type=int, default=0, help="decides the scenes, as a run's --seed")
+    add("--seed", type=natural, default=0, help="decides the scenes, as a run's --seed")
     add("--size", type=int, default=128, help="edge of a picture [pixels] (default 128)")
     add("--chunk", type=int, default=1, help=f"commands in a row: 1 takes a picture for each; a stream has {CHUNK} (default 1)")
     add("--painter", default="raster", help="what draws: raster, or raycast, which is slower and softer (default raster)")
@@ -145,7 +145,7 @@ def _layout(options: Namespace) -> Layout:
         return Layout.of(robot, config.trajectory_spec(robot))
     from embodichain.ring.stats import Observer
 
-    named, path = _running(options.run)
+    named, path, _ = _running(options.run)
     return Layout.of(robots.get(options.robot or named), Observer.open(path).spec.trajectory)
 
 
@@ -153,7 +153,7 @@ def _plan(form: str, options: Namespace) -> int:
     source = f"scenes of {', '.join(options.task)}" if options.task else f"the ring of {options.run}"
     if options.json:
         plan = {"dry_run": True, "format": form, "source": source, "episodes": options.count, "out": str(options.out)}
-        print(json.dumps(plan))
+        print(strict_json(plan))
     else:
         print(f"{options.count or 'all'} episodes from {source} would go to {options.out} as {form}")
     return 0
@@ -243,11 +243,13 @@ def _open(
     from embodichain import robots
     from embodichain.ring.open import attach_ring
 
-    named, path = _running(options.run)
+    named, path, rings = _running(options.run)
     ring = stack.enter_context(attach_ring(path))
     body = robots.get(options.robot or named)
     writer = begin(Layout.of(body, ring.spec.trajectory), _sources(options.run / "assets"))
-    board.say(f"reading along in {path}")
+    board.say(
+        f"reading along in {path}" + (f", the first of {rings} rings: what is in the others is not read" if rings > 1 else "")
+    )
     return writer, from_ring(ring, body, options.run / LEDGER_FILE, writer.trajectory_ids, told, between), between
 
 
@@ -274,8 +276,8 @@ def _world(options: Namespace) -> WorldConfig:
     )
 
 
-def _running(run: Path) -> tuple[str, Path]:
-    """The robot of a run and where its ring lies; raises ConfigError when the run is not going on."""
+def _running(run: Path) -> tuple[str, Path, int]:
+    """The robot of a run, where its first ring lies, and how many it has; raises ConfigError when the run is not going on."""
     import yaml
 
     from embodichain.ring.stats import Observer
@@ -288,7 +290,8 @@ def _running(run: Path) -> tuple[str, Path]:
         raise ConfigError(
             f"{run} has no ring now: it is no run, or not going on; export while it runs, or play scenes of its tasks (--task)"
         )
-    return str(yaml.safe_load(config.read_text(encoding="utf-8"))["world"]["robot"]), path
+    saved = yaml.safe_load(config.read_text(encoding="utf-8"))
+    return str(saved["world"]["robot"]), path, int(saved.get("train", {}).get("nodes", 1))
 
 
 def _sources(assets: Path) -> dict[str, Source]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embodichain.command_line import Parser, existing
-from embodichain.errors import UsageError, unknown
+from embodichain.command_line import Parser, existing, natural
+from embodichain.errors import ConfigError, UsageError, unknown
+from embodichain.lines import strict_json
 
 if TYPE_CHECKING:
     from embodichain.operations.chaos import Verdict
@@ -32,7 +32,7 @@ def doctor(arguments: list[str]) -> int:
             remedy = f"\n      {finding.remedy}" if finding.remedy else ""
             print(f"{finding.state:<5} {finding.subject}: {finding.found}{remedy}")
     if options.json:
-        print(json.dumps({"findings": rows, "bad": bad}))
+        print(strict_json({"findings": rows, "bad": bad}))
     elif bad:
         print(f"{bad} of {len(rows)} are bad")
     return 1 if bad else 0
@@ -65,7 +65,7 @@ def plan(arguments: list[str]) -> int:
     rates = rates.replaced({name: value for name, value in given.items() if value is not None})
     found = expect(rates, cores=options.cores, learners=options.learners)
     if options.json:
-        print(json.dumps({"rates": asdict(rates), **asdict(found), "advice": found.waiting.advice}))
+        print(strict_json({"rates": asdict(rates), **asdict(found), "advice": found.waiting.advice}))
         return 0
     for line in found.told(rates):
         print(line)
@@ -83,7 +83,7 @@ def watch(arguments: list[str]) -> int:
     add("runs", nargs="*", metavar="RUN", help="run folders, compared when they are several")
     add("--address", default="", help="of a Ray cluster whose nodes are listed")
     add("--host", default="127.0.0.1", help="where to listen (default 127.0.0.1: this machine alone)")
-    add("--port", type=int, default=8265, help="(default 8265)")
+    add("--port", type=int, default=8265, help="default 8265; 0 takes a free one")
     add("--token-file", type=existing, help="a file that holds the token for actions")
     add("--json", action="store_true", help="print one look as one JSON object, and stop")
     options = parser.parse(arguments)
@@ -92,15 +92,17 @@ def watch(arguments: list[str]) -> int:
 
     token = os.environ.get("EMBODICHAIN_WATCH_TOKEN", "")
     if options.token_file is not None:
-        token = options.token_file.read_text(encoding="utf-8").strip()
+        try:
+            token = options.token_file.read_text(encoding="utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{options.token_file} holds no text: {error}") from error
     from embodichain.operations.watch.server import WatchConfig, Watcher, serve
 
     config = WatchConfig(runs=runs, address=options.address, host=options.host, port=options.port, token=token)
     if options.json:
-        print(json.dumps(Watcher(config).snapshot()))
+        print(strict_json(Watcher(config).snapshot()))
         return 0
-    print(f"http://{options.host}:{options.port}", flush=True)
-    serve(config)
+    serve(config, lambda url: print(url, flush=True))
     return 0
 
 
@@ -112,7 +114,7 @@ def chaos(arguments: list[str]) -> int:
     add("--minutes", type=float, default=5.0, help="how long (default 5)")
     add("--workers", type=int, default=3, help="without RUN: counting workers (default 3)")
     add("--only", nargs="+", metavar="FAULT", help="crash, slow, hang, gateway, node, 'shared memory' (default: all that can be)")
-    add("--seed", type=int, default=0, help="of what befalls whom")
+    add("--seed", type=natural, default=0, help="of what befalls whom")
     add("--json", action="store_true", help="print one JSON object")
     options = parser.parse(arguments)
     if options.minutes <= 0 or options.workers < 2:
@@ -164,7 +166,7 @@ def _cost(found: Verdict | Siege) -> dict[str, Any]:
 
 def _give(figures: dict[str, Any], *, intact: bool, as_json: bool) -> int:
     if as_json:
-        print(json.dumps(figures))
+        print(strict_json(figures))
     else:
         for name, value in figures.items():
             print(f"{name:>18}  {value}")

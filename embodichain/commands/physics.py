@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 
 from rich.console import Console
@@ -12,6 +11,7 @@ from rich.table import Table
 from embodichain.command_line import Parser
 from embodichain.commands.kinds import robot
 from embodichain.errors import ConfigError
+from embodichain.lines import strict_json
 
 
 def physics(arguments: list[str]) -> int:
@@ -39,9 +39,9 @@ def physics(arguments: list[str]) -> int:
     broken = [finding for finding in findings if finding.broken]
     if options.json:
         rows = [{"law": finding.law, "holds": not finding.broken, "broken": finding.broken} for finding in findings]
-        print(json.dumps({"physics": options.name, "robot": options.robot, "broken": len(broken), "laws": rows}))
+        print(strict_json({"physics": options.name, "robot": options.robot, "broken": len(broken), "laws": rows}))
     else:
-        table = Table("law", "", title=f"physics {options.name}, robot {options.robot}")
+        table = Table("law", "", title=escape(f"physics {options.name}, robot {options.robot}"))
         for finding in findings:
             table.add_row(finding.law, escape(finding.broken) or "holds")
         Console().print(table)

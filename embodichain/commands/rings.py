@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embodichain.command_line import Parser, existing
+from embodichain.command_line import Parser, existing, positive
 from embodichain.errors import ConfigError, unknown
+from embodichain.lines import strict_json
 from embodichain.types import LEDGER_FILE
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def ring(arguments: list[str]) -> int:
     if options.json:
         from embodichain.ring.stats import Observer
 
-        print(json.dumps(asdict(Observer.open(path).stats()), default=str))
+        print(strict_json(asdict(Observer.open(path).stats())))
         return 0
     from embodichain.ring.top import top
 
@@ -49,7 +49,7 @@ def ledger(arguments: list[str]) -> int:
     parser = Parser("ledger", "Prove a run's replay bound from its ledger.")
     check = parser.subcommands().add_parser("verify", help="0 when no trajectory was read too often, 1 when one was")
     check.add_argument("run", type=existing, help="a run folder, or a ledger file")
-    check.add_argument("--max-reads", type=int, help="the bound; by default what the ledger states")
+    check.add_argument("--max-reads", type=positive, help="the bound; by default what the ledger states")
     check.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse(arguments)
     path = options.run / LEDGER_FILE if options.run.is_dir() else options.run
@@ -60,7 +60,7 @@ def ledger(arguments: list[str]) -> int:
     first, *others = ledgers(options.run) if options.run.is_dir() else (path,)
     report = verify(first, options.max_reads, beside=others)
     if options.json:
-        print(json.dumps({**asdict(report), "path": str(path), "holds": report.holds, "faults": report.faults}, default=str))
+        print(strict_json({**asdict(report), "path": str(path), "holds": report.holds, "faults": report.faults}))
     else:
         for line in _told(report):
             print(line)

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embodichain.command_line import Parser
+from embodichain.command_line import Parser, check_writable, natural
 from embodichain.commands.kinds import robot
 from embodichain.errors import ConfigError, MotionError, SceneError, unknown
+from embodichain.lines import strict_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,12 +40,12 @@ def scene(arguments: list[str]) -> int:
     sample.add_argument(
         "--robot", type=robot, default="dual_piper", help="a name from `embodichain list`, or the path of an MJCF file"
     )
-    sample.add_argument("--seed", type=int, default=0)
-    sample.add_argument("--first", type=int, default=0, help="number of the first scene: a number decides a scene (default 0)")
+    sample.add_argument("--seed", type=natural, default=0)
+    sample.add_argument("--first", type=natural, default=0, help="number of the first scene: a number decides a scene (default 0)")
     sample.add_argument("--visual", action="store_true", help="with visual expansion")
     sample.add_argument("--physical", action="store_true", help="with physical expansion")
     sample.add_argument("--diverse", action="store_true", help="with reachability-aware diversity")
-    sample.add_argument("--distractors", type=int, default=0, help="most objects that the task does not ask for (default 0)")
+    sample.add_argument("--distractors", type=natural, default=0, help="most objects that the task does not ask for (default 0)")
     sample.add_argument("--size", type=int, default=256, help="edge of a picture [pixels]; 0 makes none")
     sample.add_argument("--dry-run", action="store_true", help="say what would be made")
     sample.add_argument("--json", action="store_true", help="print one JSON object")
@@ -55,7 +56,7 @@ def scene(arguments: list[str]) -> int:
         last = options.first + options.count - 1
         if options.json:
             print(
-                json.dumps({"dry_run": True, "task": options.task, "first": options.first, "last": last, "out": str(options.out)})
+                strict_json({"dry_run": True, "task": options.task, "first": options.first, "last": last, "out": str(options.out)})
             )
         else:
             numbers = f"{options.first}..{last} of seed {options.seed}"
@@ -68,7 +69,9 @@ def _sample(options: Namespace) -> int:
     from embodichain.scenes import usd
     from embodichain.stages import SceneStage
 
-    world = _prepare(_config(options, (options.task,)), quiet=options.json)
+    config = _config(options, (options.task,))
+    check_writable(options.out)
+    world = _prepare(config, quiet=options.json)
     physics = _mujoco(world)
     stage = SceneStage(world, physics=physics)
     rows: list[dict[str, Any]] = []
@@ -93,7 +96,7 @@ def _sample(options: Namespace) -> int:
     report = {"task": options.task, "scenes": rows, "refused": sum(refused.values()), "reasons": dict(refused)}
     (options.out / "scenes.json").write_text(json.dumps(report, indent=1))
     if options.json:
-        print(json.dumps(report))
+        print(strict_json(report))
     else:
         print(f"{len(rows)} scenes in {options.out}, {report['refused']} refused")
         for reason, count in refused.most_common(3):
@@ -118,7 +121,7 @@ def tasks(arguments: list[str]) -> int:
     show.add_argument(
         "--robot", type=robot, default="dual_piper", help="a name from `embodichain list`, or the path of an MJCF file"
     )
-    show.add_argument("--seed", type=int, default=0)
+    show.add_argument("--seed", type=natural, default=0)
     show.add_argument("--visual", action="store_true", help="with visual expansion")
     show.add_argument("--physical", action="store_true", help="with physical expansion")
     show.add_argument("--diverse", action="store_true", help="with reachability-aware diversity")
@@ -139,7 +142,9 @@ def _show(options: Namespace, names: tuple[str, ...]) -> int:
 
     rows: list[dict[str, Any]] = []
     sheet: list[NDArray[np.uint8]] = []
-    world = _prepare(_config(options, names), quiet=options.json)
+    config = _config(options, names)
+    check_writable(options.out)
+    world = _prepare(config, quiet=options.json)
     physics = _mujoco(world)
     for name in _progress(names, "tasks", quiet=options.json):
         stills: list[NDArray[np.uint8]] = []
@@ -160,7 +165,7 @@ def _show(options: Namespace, names: tuple[str, ...]) -> int:
     report = {"episodes": rows, "contact_sheet": str(options.out / "contact.png")}
     (options.out / "tasks.json").write_text(json.dumps(report, indent=1))
     if options.json:
-        print(json.dumps(report))
+        print(strict_json(report))
     else:
         for row in rows:
             fate = "ok  " if row["success"] else "FAIL"

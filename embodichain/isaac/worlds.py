@@ -25,6 +25,7 @@ from embodichain.isaac.variation import unapplied
 from embodichain.isaac.wire import ABI, MOST, SIZES, Board, Layout, Wire, WireError, picture_layout, tape_layout
 from embodichain.physics.single import Single
 from embodichain.physics.world import compile_world
+from embodichain.processes import end_group, exit_code
 from embodichain.scenes import usd
 from embodichain.types import Pose, Push, Robot, Scene
 from embodichain.types.poses import compose
@@ -326,12 +327,9 @@ class Worlds:
         if process is None:
             return
         deadline = time.monotonic() + patience_s
-        # The exit status is not collected before the group is killed, so that its number cannot be reused.
-        while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None and time.monotonic() < deadline:
+        while exit_code(process) is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, 9)
-        process.wait()
+        end_group(process)
 
     # ------------------------------------------------------------------------------------------------------------ states
 

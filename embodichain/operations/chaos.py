@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import statistics
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -140,9 +141,7 @@ class Arena:
                 self.until(lambda: self.deaths > deaths)
             case Fault.SLOW:
                 pid = self._somebody(rng)
-                os.kill(pid, signal.SIGSTOP)
-                time.sleep(SLOWED_S)
-                os.kill(pid, signal.SIGCONT)
+                slowed(lambda number: os.kill(pid, number))
             case Fault.GATEWAY:
                 deaths = self.engine.report.gateway_deaths
                 os.kill(self.engine.gateway_pid, signal.SIGKILL)
@@ -236,19 +235,25 @@ def for_minutes(minutes: float, kinds: tuple[Fault, ...], seed: int = 0) -> Iter
         yield kinds[int(rng.integers(len(kinds)))]
 
 
+def slowed(send: Callable[[int], object]) -> None:
+    """Stops a process for `SLOWED_S` by the signals that `send` sends it; it goes on however this ends, by Ctrl-C for example."""
+    try:
+        send(signal.SIGSTOP)
+        time.sleep(SLOWED_S)
+    finally:
+        send(signal.SIGCONT)
+
+
 @contextmanager
 def filled(folder: Path, leave_bytes: int = 64 << 20, most_bytes: int = 4 << 30) -> Iterator[None]:
     """A context that fills shared memory except for `leave_bytes`, with at most `most_bytes`.
 
     It takes at most a quarter of the machine's available memory: the fault is a full file system, not a machine without memory.
+    The file has no name, so that none is left behind by a process that is killed meanwhile.
     """
     usage = os.statvfs(folder)
     size = min(usage.f_bavail * usage.f_frsize - leave_bytes, most_bytes, psutil.virtual_memory().available // 4)
-    path = folder / f"chaos-{os.getpid()}"
-    try:
-        with path.open("wb") as file:
-            if size > 0:
-                os.posix_fallocate(file.fileno(), 0, size)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if size > 0:
+            os.posix_fallocate(file.fileno(), 0, size)
         yield
-    finally:
-        path.unlink(missing_ok=True)

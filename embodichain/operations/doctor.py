@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from packaging.requirements import Requirement
 
 from embodichain import __version__
 from embodichain.errors import EmbodiChainError
+from embodichain.extras import EXTRAS
 from embodichain.processes import call
 from embodichain.ray_engine.start import NoCluster, Refused
 from embodichain.ray_engine.visit import Visit, visit
@@ -30,6 +32,8 @@ _FILES = 4096
 """Number of open files that a node with 32 workers may need."""
 _CLOCK_S = 1.0
 """Largest difference of the clocks of two nodes [s]; more makes ages of trajectories wrong."""
+_GPU_S = 30.0
+"""How long nvidia-smi may take, which hangs with its driver [s]."""
 _TIME_ERROR = 5
 """Result of adjtimex(2) while the kernel's clock is not synchronised."""
 
@@ -63,13 +67,20 @@ def examine(*, address: str = "", folder: Path = Path()) -> Iterator[Finding]:
     """
     yield _python()
     yield from _packages()
-    yield _lightning()
-    yield _shared_memory()
-    yield _memory()
-    yield _files()
-    yield _gpu()
-    yield _disk(folder)
-    yield _clock()
+    checks = {
+        "lightning": _lightning,
+        "shared memory": _shared_memory,
+        "memory": _memory,
+        "open files": _files,
+        "GPU": _gpu,
+        "disk": partial(_disk, folder),
+        "clock": _clock,
+    }
+    for subject, check in checks.items():
+        try:
+            yield check()
+        except OSError as error:  # what cannot be looked at is what a doctor is asked for, and ends no other check
+            yield Finding(subject=subject, state=State.BAD, found=f"cannot be looked at: {error}", remedy="runs use it: provide it")
     yield from _cluster(address) if address else _no_cluster_asked()
 
 
@@ -89,7 +100,7 @@ def _packages() -> Iterator[Finding]:
             subject="packages", state=State.NOTE, found="embodichain is not installed here", remedy="pip install -e '.[all]'"
         )
         return
-    wrong, missing, extras = [], [], ("assets", "sim", "learn", "serve", "cluster")
+    wrong, missing, extras = [], [], tuple(EXTRAS)
     for need in wanted:
         if need.marker is not None and not any(need.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
             continue
@@ -166,7 +177,11 @@ def _gpu() -> Finding:
             subject="GPU", state=State.NOTE, found="none that nvidia-smi knows", remedy="recipes that end in _cpu need none"
         )
     asked = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    answer = subprocess.run(asked, capture_output=True, text=True, check=False)
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, errors="replace", check=False, timeout=_GPU_S)
+    except subprocess.TimeoutExpired:
+        found = f"nvidia-smi has not answered within {_GPU_S:g} s"
+        return Finding(subject="GPU", state=State.BAD, found=found, remedy="restart the driver, or hide the GPU")
     lines = [line.strip() for line in answer.stdout.splitlines() if line.strip()]
     if answer.returncode or not lines:
         said = " ".join((answer.stderr or answer.stdout).split())[:200]

@@ -10,7 +10,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,8 @@ import yaml
 from embodichain.errors import ConfigError
 from embodichain.metrics import read_metrics
 from embodichain.ring.waiting import Waiting
+from embodichain.types import CHUNK
 
-_CHUNK = 16
-"""Number of state-action pairs in a chunk."""
 _BATCHES = 4
 """A ring should hold this many batches, so that consecutive batches have little in common."""
 _BURST_S = 5.0
@@ -48,11 +47,14 @@ class Rates:
     slot_mib: float
     """Size of a trajectory in the ring [MiB]."""
 
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if not (0.0 < value < math.inf or (entry.name == "window_pairs" and value == 0)):
+                raise ConfigError(f"--{entry.name.replace('_', '-')} must be positive, got {value}")
+
     def replaced(self, given: Mapping[str, Any]) -> Rates:
         """A copy with other values; raises ConfigError for values that are not positive."""
-        for name, value in given.items():
-            if not value > 0:
-                raise ConfigError(f"--{name.replace('_', '-')} must be positive, got {value}")
         return replace(self, **given)
 
 
@@ -91,9 +93,18 @@ class Expectation:
 
 
 def expect(rates: Rates, *, cores: int, learners: int) -> Expectation:
-    """Predicts a run; raises ConfigError for fewer than one core or learner."""
+    """Predicts a run; raises ConfigError for fewer than one core or learner, and for rates of which nothing can be computed."""
     if cores < 1 or learners < 1:
         raise ConfigError(f"a run has at least one core for a worker and one learner, got {cores} and {learners}")
+    try:
+        return _expected(rates, cores, learners)
+    except (OverflowError, ZeroDivisionError) as error:
+        raise ConfigError(
+            f"{cores} cores and {learners} learners at {rates} come to no number ({error}): look at the rates"
+        ) from error
+
+
+def _expected(rates: Rates, cores: int, learners: int) -> Expectation:
     made = cores * rates.worker_rate
     reads = learners * rates.batch_size / rates.step_s
     used = reads / rates.max_reads
@@ -133,8 +144,8 @@ def rates_of(run: Path) -> Rates:
             batch_size=data["batch_size"],
             max_reads=summary["max_reads"],
             pairs=summary["unique_pairs_per_iteration"] * summary["steps"] / trajectories,
-            window_pairs=data["window"] * _CHUNK,
+            window_pairs=data["window"] * config["world"].get("chunk", CHUNK),
             slot_mib=summary["slot_bytes"] / 2**20,
         )
-    except (OSError, KeyError, ValueError, ZeroDivisionError, TypeError, yaml.YAMLError) as error:
+    except (ConfigError, OSError, KeyError, ValueError, ZeroDivisionError, TypeError, yaml.YAMLError) as error:
         raise ConfigError(f"{run} is no finished run with rates in it ({error!r}); give one that has ended, or rates") from error

@@ -5,22 +5,23 @@ It does not take part in the run: it observes only the run's ring and folder, as
 
 from __future__ import annotations
 
-import os
 import signal
 import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from embodichain.errors import RunError
-from embodichain.operations.chaos import SLOWED_S, filled
+from embodichain.operations.chaos import SLOWED_S, filled, slowed
 from embodichain.operations.faults import Fault
 from embodichain.operations.watch.view import RunView
-from embodichain.ring.participants import Health
+from embodichain.processes import send_signal
+from embodichain.ring.participants import Health, Identity
 from embodichain.ring.proof import LedgerReport, ledgers, verify
 from embodichain.ring.stats import Observer
 
@@ -97,30 +98,33 @@ def besiege(run: Path, faults: Iterator[Fault], *, calm_s: float = 10.0, pause_s
     )
 
 
-def _strike(fault: Fault, workers: list[int], rng: np.random.Generator) -> int:
-    """Does it; the process id of whoever it killed, 0 for nobody."""
-    victim = workers[int(rng.integers(len(workers)))] if workers else 0
+def _strike(fault: Fault, workers: list[Identity], rng: np.random.Generator) -> Identity | None:
+    """Does it; whom it killed, None for nobody."""
+    victim = workers[int(rng.integers(len(workers)))] if workers else None
     match fault:
         case Fault.MEMORY:
             with filled(Path("/dev/shm")):
                 time.sleep(SLOWED_S)
-        case Fault.SLOW if victim:
-            os.kill(victim, signal.SIGSTOP)
-            time.sleep(SLOWED_S)
-            os.kill(victim, signal.SIGCONT)
-        case Fault.CRASH if victim:
-            os.kill(victim, signal.SIGKILL)
+        case Fault.SLOW if victim is not None:
+            slowed(partial(_signal, victim))
+        case Fault.CRASH if victim is not None:
+            _signal(victim, signal.SIGKILL)
             return victim
-    return 0
+    return None
 
 
-def _workers(ring: Observer, owner: int) -> list[int]:
-    """Process ids of the living who write: all at the ring but its owner and those who read."""
+def _signal(worker: Identity, number: int) -> None:
+    """Sends a worker a signal, unless it has ended by itself: its number may be another's by then."""
+    send_signal(worker.pid, number, is_meant=lambda: worker.health() is not Health.DEAD)
+
+
+def _workers(ring: Observer, owner: int) -> list[Identity]:
+    """The living who write: all at the ring but its owner and those who read."""
     people = ring.participants()
-    return [v.identity.pid for v in people if v.identity.pid != owner and not v.acquired and v.health is Health.ALIVE]
+    return [v.identity for v in people if v.identity.pid != owner and not v.acquired and v.health is Health.ALIVE]
 
 
-def _await_workers(ring: Observer, owner: int, count: int) -> list[int]:
+def _await_workers(ring: Observer, owner: int, count: int) -> list[Identity]:
     """Waits until so many workers are there, or the ring is closed."""
     deadline = time.monotonic() + _HEAL_S
     while len(found := _workers(ring, owner)) < count and not ring.stats().closed:

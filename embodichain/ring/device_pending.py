@@ -90,12 +90,15 @@ def settle(
     device: Device,
     keep_row: Callable[[], None],
     close: Callable[[], None],
+    mapped: list[int],
     pending: list[Pending],
     named: Callable[[], Iterable[int]],
 ) -> None:
-    """Ends an attachment that was not closed, at exit. Slots that the device may still access are kept until the process dies.
+    """Ends an attachment that was dropped without being closed, or at exit: unmaps its arena, and leaves the ring.
 
-    `named` returns the streams that users named for slots and leases that are still open.
+    Slots that the device may still access are kept until the process dies, and then so is the arena. `mapped` is
+    the arena, unless it is the owner's: others may map that one, which only its `close` can tell. `named` returns the streams that
+    users named for slots and leases that are still open.
     """
     if os.getpid() != pid:
         return
@@ -107,6 +110,8 @@ def settle(
                 keep_row()
                 return
             time.sleep(BUSY_SLICE_S)
+        while mapped:  # before it leaves: the owner may free the arena once nobody else is there
+            device.unmap(mapped.pop())
     except BaseException as error:
         keep_row()
         if not isinstance(error, RingError):

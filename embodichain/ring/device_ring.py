@@ -71,12 +71,14 @@ class DeviceRing:
         # Opened while the file has a name: the owner's close removes it, and must then still see who has died.
         self._watch = Observer.open(control.path) if owner else None
         named = partial(named_streams, self._work.out, self._leases.out)
-        self._finalizer = weakref.finalize(self, settle, self._pid, device, control.keep_row, control.close, self._pending, named)
+        ends = (control.keep_row, control.close, [] if owner else self._mapped)
+        self._finalizer = weakref.finalize(self, settle, self._pid, device, *ends, self._pending, named)
 
     @classmethod
     def create(
-        cls, spec: RingSpec, device: Device, path: Path | str | None = None, *, debug: bool = False, buffers: int = 2
-    ) -> DeviceRing:
+        cls, spec: RingSpec, device: Device, path: Path | str | None = None, *, debug: bool = False, buffers: int = 2,
+        fill: Callable[[ControlRing, Payload], None] = lambda control, payload: None,
+    ) -> DeviceRing:  # fmt: skip
         """Creates and owns a ring with its payload in one allocation (arena) on `device`; both end with this process.
 
         Args:
@@ -85,27 +87,30 @@ class DeviceRing:
             path: Where the ring's file goes; a fresh name in /dev/shm by default.
             debug: Poison retired slots, in host memory and on the device (waits for the device each time).
             buffers: Number of staging buffers, each of a slot's size: trajectories that this process can write or copy at once.
+            fill: Called while no other process can attach yet.
 
         Raises:
             RingError: The arena or the file does not fit, or the device cannot share memory between processes.
         """
         on_host, on_device = placement.split(spec.trajectory)
         lay = RingLayout.of(replace(spec, trajectory=on_device))
+        offsets = dict(zip((f.name for f in on_device.fields), lay.field_offsets, strict=True))
         # cudaMalloc places small allocations together in blocks of 2 MiB, and an IPC handle exposes the whole block.
         size = layout.align(ARENA_HEADER_BYTES + spec.num_slots * lay.slot_bytes, layout.PAYLOAD_ALIGNMENT)
-        generation = int.from_bytes(os.urandom(8), "little")
-        arena = device.allocate(size)
+        generation, arena = int.from_bytes(os.urandom(8), "little"), device.allocate(size)
         try:
             device.write(arena, generation.to_bytes(8, "little"))
             note = ArenaNote(
-                kind=device.kind,
-                identity=device.identity,
-                generation=generation,
-                size_bytes=size,
-                handle=device.export(arena),
+                kind=device.kind, identity=device.identity, generation=generation, size_bytes=size, handle=device.export(arena),
                 trajectory=spec.trajectory,
-            )
-            control = ControlRing.create(replace(spec, trajectory=on_host), path, debug=debug, note=note.encode())
+            )  # fmt: skip
+
+            first = arena + ARENA_HEADER_BYTES
+
+            def filled(control: ControlRing) -> None:
+                fill(control, Payload(spec, control, device, lambda slot, name: first + slot * lay.slot_bytes + offsets[name]))
+
+            control = ControlRing.create_filled(replace(spec, trajectory=on_host), path, debug, note.encode(), filled)
             try:
                 return cls(control, spec, device, arena, owner=True, buffers=buffers)
             except BaseException:
@@ -273,14 +278,11 @@ class DeviceRing:
     ) -> DeviceRing:
         """Creates a ring on `device` from a snapshot of any kind of ring; see `Ring.restore`."""
         index = snapshot.read_index(Path(snapshot_path), trajectory)
-        ring = cls.create(index.spec, device, path, debug=debug)
-        try:
-            payload = Payload(ring.spec, ring._control, device, ring._address)
-            ring._control.load(Path(snapshot_path), index, payload.write)
-        except BaseException:
-            ring.close()
-            raise
-        return ring
+
+        def fill(control: ControlRing, payload: Payload) -> None:
+            control.load(Path(snapshot_path), index, payload.write)
+
+        return cls.create(index.spec, device, path, debug=debug, fill=fill)
 
     def reap(self) -> int:
         """As `Ring.reap`."""

@@ -123,13 +123,17 @@ class Gateway(Unique):
         """
         if len(parcels) > MOST_TOGETHER:
             raise RingError(f"{len(parcels)} trajectories came in one batch: send at most {MOST_TOGETHER}")
-        outcomes: list[Outcome | None] = []
+        decided: dict[int, Outcome] = {}
         slots: list[AnySlot] = []
         token = object()
         try:
-            outcomes += [self._admit(parcel, token) for parcel in parcels]
-            waiting = [index for index, outcome in enumerate(outcomes) if outcome is None]
-            refusal = self._fill(slots, [parcels[index].arrays for index in waiting], timeout_s)
+            waiting = []
+            for index, parcel in enumerate(parcels):
+                if (outcome := self._admit(parcel, token)) is None:
+                    waiting.append(index)
+                else:
+                    decided[index] = outcome
+            refusals = self._fill(slots, [parcels[index].arrays for index in waiting], timeout_s)
             written = [parcels[index].identity.pack() for index in waiting[: len(slots)]]
             with self._lock:
                 published = self._publish(list(zip(slots, written, strict=True)))
@@ -140,10 +144,8 @@ class Gateway(Unique):
                     slot.abandon()  # does nothing if it is published already
                 for packed in [packed for packed, whose in self._under_way.items() if whose is token]:
                     del self._under_way[packed]
-        for place, index in enumerate(waiting):
-            outcomes[index] = published[place] if place < len(published) else refusal
-        assert None not in outcomes
-        return [outcome for outcome in outcomes if outcome is not None]
+        decided |= zip(waiting, [*published, *refusals], strict=True)
+        return [decided[index] for index in range(len(parcels))]
 
     def close(self) -> None:
         """Releases the journal; safe to call twice. What another thread is delivering is then refused."""
@@ -175,16 +177,16 @@ class Gateway(Unique):
             self._under_way[packed] = token
         return None
 
-    def _fill(self, slots: list[AnySlot], waiting: Sequence[Mapping[str, NDArray]], timeout_s: float) -> RingError | None:
-        """Adds a slot with a copy of each trajectory to `slots`; the error when there was none for the next one."""
+    def _fill(self, slots: list[AnySlot], waiting: Sequence[Mapping[str, NDArray]], timeout_s: float) -> list[RingError]:
+        """Adds a slot with a copy of each trajectory to `slots`; for each that there was none for, the error that says why."""
         for arrays in waiting:
             try:
                 slots.append(self._ring.reserve(0.0 if slots else timeout_s))
             except RingError as error:
-                return error
+                return [error] * (len(waiting) - len(slots))
             for name, view in slots[-1].items():
                 np.copyto(view, arrays[name])
-        return None
+        return []
 
     def _publish(self, batch: Sequence[tuple[AnySlot, int]]) -> list[Outcome]:
         """Publishes written slots, with a journal entry for the intent of each before, and for their outcomes after."""

@@ -413,6 +413,11 @@ class ControlRing(Ring):
         if self.poison_payload is not None:
             self.poison_payload(slot)
 
+    @classmethod
+    def create_filled(cls, spec: RingSpec, path: Path | str | None, debug: bool, note: bytes, fill: Callable[[Self], None]) -> Self:
+        """As `create`; `fill` is called while no other process can attach yet."""
+        return cls._create(spec, path, debug, note, fill)
+
     @property
     def note(self) -> bytes:
         """The header's note about the payload."""

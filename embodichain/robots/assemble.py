@@ -46,7 +46,7 @@ def load_description(path: str | Path) -> Robot:
         raise RobotError(f"no robot description at {path}: give the path of a YAML file")
     try:
         described = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RobotError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     return assemble(described, folder=path.parent, name=path.stem)
 
@@ -70,6 +70,8 @@ def assemble(described: Mapping[str, Any], *, folder: Path = Path(), name: str =
     for side in _SIDES:
         _attach(whole, side, arms[side], places[side], folder)
     cameras = described.get("cameras") or ()
+    if not isinstance(cameras, list | tuple) or not all(isinstance(camera, Mapping) for camera in cameras):
+        raise RobotError(f"cameras are a list of {{name: ..., position: [x, y, z]}}, got {cameras!r}")
     for camera in cameras:
         if camera.get("arm") is None:
             _add_camera(whole.worldbody, camera)
@@ -82,7 +84,7 @@ def assemble(described: Mapping[str, Any], *, folder: Path = Path(), name: str =
     called = str(described.get("name", name))
     robot = complete(whole, model, name=called, what=what, world_from_base=Pose(), mounted=_mounted_on(mounted))
     rate = described.get("control_hz", robot.control_hz)
-    if not isinstance(rate, int) or rate < 1:
+    if not isinstance(rate, int) or isinstance(rate, bool) or rate < 1:
         raise RobotError(f"{what} takes a whole number of commands per second, got control_hz: {rate!r}")
     return replace(robot, arms=tuple(_at_home(arm, arms[arm.name]) for arm in robot.arms), control_hz=rate)
 
@@ -110,7 +112,7 @@ def _attach(whole: mujoco.MjSpec, side: str, described: Any, position: Sequence[
     child.compiler.meshdir = child.compiler.texturedir = ""
     for element in [*child.keys, *child.lights]:
         child.delete(element)
-    quaternion = turn((0.0, 0.0, 1.0), math.radians(float(described.get("yaw_deg", 0.0))))
+    quaternion = turn((0.0, 0.0, 1.0), math.radians(_number(described, "yaw_deg", 0.0, f"arm {side!r}")))
     whole.attach(child, prefix=f"{side}/", frame=whole.worldbody.add_frame(pos=position, quat=quaternion))
 
 
@@ -118,9 +120,20 @@ def _at_home(arm: Arm, described: Mapping[str, Any]) -> Arm:
     home = described.get("home")
     if home is None:
         return arm
-    if not isinstance(home, Sequence) or len(home) != len(arm.joints):
+    if not isinstance(home, list | tuple) or len(home) != len(arm.joints) or not all(map(_is_number, home)):
         raise RobotError(f"arm {arm.name!r} has {len(arm.joints)} joints {list(arm.joints)}, its home has {home!r}")
     return replace(arm, home=tuple(float(value) for value in home))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _number(described: Mapping[str, Any], key: str, default: float, what: str) -> float:
+    value = described.get(key, default)
+    if not _is_number(value):
+        raise RobotError(f"{what} needs a number for {key}, got {value!r}")
+    return float(value)
 
 
 def _mounted_on(cameras: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -144,7 +157,7 @@ def _camera(camera: Mapping[str, Any]) -> dict[str, Any]:
     if not camera.get("name"):
         raise RobotError(f"a camera needs a name, got {dict(camera)!r}")
     eye, target = np.array(_vector(camera, "position", what)), np.array(_vector(camera, "target", what, (0.0, 0.0, 0.0)))
-    fovy = float(camera.get("fovy", 60.0))
+    fovy = _number(camera, "fovy", 60.0, what)
     if np.linalg.norm(eye - target) < 1e-6 or not 1.0 <= fovy <= 170.0:
         raise RobotError(f"{what} must look at another point than its own, with fovy 1..170 degrees, got {dict(camera)!r}")
     back = (eye - target) / np.linalg.norm(eye - target)
@@ -160,6 +173,8 @@ def _vector(described: Any, key: str, what: str, default: Sequence[float] | None
     value = described.get(key, default) if isinstance(described, Mapping) else None
     try:
         x, y, z = (float(v) for v in value or ())
+        if not all(map(math.isfinite, (x, y, z))):
+            raise ValueError
     except (TypeError, ValueError):
         raise RobotError(f"{what} needs {key}: [x, y, z] in metres, got {value!r}") from None
     return x, y, z

@@ -64,13 +64,13 @@ class Vessels:
         floor = affordance(asset, "inside", Pose())
         key = f"{asset.name}:{asset.content_hash}:{asset.scale!r}"
         if key not in self._walls:
-            if len(self._walls) >= _KEPT:
-                self._walls.pop(next(iter(self._walls)))
-            self._walls[key] = []
+            walls: list[Array] = []
             for body in asset.bodies:
                 pose = compose(inverse(floor), asset_from_body(asset, body.name))
-                for hull in body.hulls:
-                    self._walls[key].append(ConvexHull(rotate(pose.quaternion, hull.vertices) + pose.position).equations)
+                walls += [ConvexHull(rotate(pose.quaternion, hull.vertices) + pose.position).equations for hull in body.hulls]
+            if len(self._walls) >= _KEPT:
+                self._walls.pop(next(iter(self._walls)))
+            self._walls[key] = walls  # all of them or none: a hull may be refused
         return self._walls[key], floor, float(asset.bounds[1, 2]) - floor.position[2], float(asset.bounds[1, 0])
 
     def _layer(self, walls: list[Array], reach: float, z: float, spacing: float, radius: float, rng: np.random.Generator) -> Array:

@@ -110,7 +110,7 @@ class SceneSampler:
     def _laid_out(self, task: Task, seed: int, assets: Sequence[Asset]) -> Scene:
         """A scene of `task` before its objects have settled."""
         request, placements, (visual_rng, physical_rng, clutter_rng, grain_rng, _) = self._arranged(task, seed, assets)
-        placements += self._scatter(placements, clutter_rng)
+        placements += self._scatter(request, placements, clutter_rng)
         scene = Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements, bounds=self._bounds)
         if request.filling is not None:
             scene = replace(scene, grains=self._vessels.fill(request.filling, placements, grain_rng))
@@ -150,7 +150,9 @@ class SceneSampler:
         factors = draw_sizes(request, assets, rng, self._physical.scale)
         return [resized(asset, factor) for asset, factor in zip(assets, factors, strict=True)]
 
-    def _scatter(self, placements: tuple[ObjectPlacement, ...], rng: np.random.Generator) -> tuple[ObjectPlacement, ...]:
+    def _scatter(
+        self, request: SceneRequest, placements: tuple[ObjectPlacement, ...], rng: np.random.Generator
+    ) -> tuple[ObjectPlacement, ...]:
         """Distractors for a scene of these objects."""
         if not self._config.distractors:
             return ()
@@ -161,9 +163,11 @@ class SceneSampler:
         count = int(rng.integers(self._config.distractors + 1))
         outlines = {asset.name: self._footprint(asset) for asset in self._assets}
 
+        before = [(placement, _before(request, placement, placements)) for placement in placements]
+
         def hide(extras: Sequence[ObjectPlacement]) -> bool:
             least = self._config.min_visible
-            return any(self._shown(placement, extras) < least <= self._shown(placement, ()) for placement in placements)
+            return any(self._shown(one, (*others, *extras)) < least <= self._shown(one, others) for one, others in before)
 
         return scatter(count, self._assets, outlines, placements, taken, rng, hide)
 
@@ -323,10 +327,8 @@ class SceneSampler:
     def _too_little_seen(self, request: SceneRequest, placements: Sequence[ObjectPlacement]) -> str:
         """Describes the object of which the fixed cameras see too little, and why; "" when there is none."""
         least = self._config.min_visible
-        stacked = {(wanted.role, wanted.onto[0]) for wanted in request.objects if wanted.onto is not None}
-        stacked |= {(below, above) for above, below in stacked}  # an object may be hidden by another that it is in or on
         for shown in placements:
-            before = [other for other in placements if other is not shown and (other.role, shown.role) not in stacked]
+            before = _before(request, shown, placements)
             visible = self._shown(shown, before)
             if visible < least:
                 alone = self._shown(shown, ())
@@ -368,6 +370,13 @@ def _happening(scene: Scene, nudge: Nudge, control_hz: int) -> Pushed:
 def _streams(seed: int) -> list[np.random.Generator]:
     """Random generators of a scene: first that of the request. They are separate, so that no part's draws shift another's."""
     return [np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(8)]
+
+
+def _before(request: SceneRequest, shown: ObjectPlacement, placements: Sequence[ObjectPlacement]) -> list[ObjectPlacement]:
+    """The objects of a scene that may not hide another: all others, but for what it is in or on, and what is in or on it."""
+    stacked = {(wanted.role, wanted.onto[0]) for wanted in request.objects if wanted.onto is not None}
+    stacked |= {(below, above) for above, below in stacked}
+    return [other for other in placements if other is not shown and (other.role, shown.role) not in stacked]
 
 
 def _edge(asset: Asset) -> float:

@@ -18,7 +18,7 @@ class Passing:
     LIFT = 0.05
     """Least height of its lowest point above the table while both hold it [m]."""
     HOLD_S = 0.06
-    """How long each of the three stages must last [s]."""
+    """How long each of the three stages must last, all its moments together [s]: contacts come and go between two steps."""
 
     def __init__(self, scene: Scene, role: str, giver: str, receiver: str) -> None:
         self._asset, self._role = scene.object(role).asset, role

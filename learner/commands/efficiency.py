@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from embodichain.command_line import Parser, existing
+from embodichain.command_line import Parser, ending, existing
 from embodichain.errors import ConfigError, unknown
+from embodichain.lines import strict_json
 from learner.evaluation.config import MEASURES
 
 
@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("runs", type=existing, nargs="+", help="run folders: four or more, with at least three different E")
     parser.add_argument("--mix", action="store_true", help="fit runs of different recipes as if they were of one")
     parser.add_argument("--measure", default="loss", help=f"what should fall with E: {', '.join(MEASURES)}")
-    parser.add_argument("--picture", type=Path, help="where to draw it, an SVG file")
+    parser.add_argument("--picture", type=ending(".svg"), help="where to draw it, an SVG file")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     options = parser.parse(arguments)
     if options.measure not in MEASURES:
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
         options.picture.write_text(draw(points, law, options.measure), encoding="utf-8")
     if options.json:
         rows = [{"run": str(path), "experience": e, options.measure: y} for path, (e, y) in zip(options.runs, points, strict=True)]
-        print(json.dumps({**asdict(law), "threshold": law.threshold(), "runs": rows}))
+        print(strict_json({**asdict(law), "threshold": law.threshold(), "runs": rows}))
         return 0
     for path, (experience, value) in sorted(zip(options.runs, points, strict=True), key=lambda row: row[1]):
         print(f"{path.name:<32} E {experience:10.1f}   {options.measure} {value:8.4f}   fit {float(law.loss(experience)):8.4f}")

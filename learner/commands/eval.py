@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embodichain import tasks
-from embodichain.command_line import Parser
+from embodichain.command_line import Parser, natural, positive
 from embodichain.errors import unknown
-from learner.commands.kinds import check_device, device, positive
+from embodichain.lines import strict_json
+from learner.commands.kinds import check_device, device, threads
 from learner.commands.kinds import trained as trained_path
 from learner.commands.speculation import add_sai_options, sai_config
 from learner.evaluation.config import PILOTS, SHIFTS, EvaluateConfig, Shift
@@ -64,7 +65,7 @@ def main(arguments: list[str]) -> int:
     summary = summarise(config, judgement, wall_s=time.monotonic() - began) | {"interrupted": interrupted}
     write_whole(judgement.path / "summary.json", json.dumps(summary, indent=1))
     if options.json:
-        print(json.dumps(summary))
+        print(strict_json(summary))
     else:
         show(summary, config)
     if interrupted:
@@ -89,11 +90,11 @@ def show(summary: dict[str, Any], config: JudgeConfig) -> None:
     console.print(table)
     for name, ranges in summary["placement_ranges"].items():
         where = "; ".join(f"{r['role']} x {r['x_m']} y {r['y_m']} m, yaw {r['yaw_rad']} rad" for r in ranges)
-        console.print(f"{name} in distribution: {where or 'nothing is placed'}")
+        print(f"{name} in distribution: {where or 'nothing is placed'}")
     for shift, found in summary["imagined"].items():
         for task, error in found.items():
-            console.print(f"imagined latents, {shift}, {task}: {error['imagined']:.3f} off, unchanged {error['unchanged']:.3f}")
-    console.print(f"evidence: {summary['folder']}")
+            print(f"imagined latents, {shift}, {task}: {error['imagined']:.3f} off, unchanged {error['unchanged']:.3f}")
+    print(f"evidence: {summary['folder']}")
 
 
 def configure(options: argparse.Namespace, trained: Trained) -> JudgeConfig:
@@ -134,15 +135,15 @@ def _parser() -> Parser:
         help="a run folder, a checkpoint inside one, a .safetensors policy, or builtin:NAME",
     )
     add("--task", "--tasks", nargs="+", metavar="TASK", help="by default those that it was trained on; see `embodichain list`")
-    add("--episodes", type=int, default=20, help="held-out scenes for each task, set and pilot (default 20)")
+    add("--episodes", type=positive, default=20, help="held-out scenes for each task, set and pilot (default 20)")
     add("--ood", nargs="+", default=[], choices=list(SHIFTS), help="out-of-distribution sets beside the in-distribution one")
     add("--pilots", nargs="+", default=list(PILOTS), metavar="PILOT", help=f"of {', '.join(PILOTS)} (default all)")
-    add("--seed", type=int, help="of the scenes; by default the run's, so that every evaluation meets the same ones")
+    add("--seed", type=natural, help="of the scenes; by default the run's, so that every evaluation meets the same ones")
     add_sai_options(parser)
     add("--out", type=Path, help="the folder for the evidence; by default inside the run, or in runs/evaluations, numbered")
     add("--resume", action="store_true", help="go on with the evaluation in --out; played episodes are not repeated")
     add("--no-films", action="store_true", help="neither films nor pictures")
     add("--device", type=device, help="cpu or cuda; by default the GPU when there is one")
-    add("--threads", type=positive, default=2, help="CPU threads of the arithmetic (default 2)")
+    add("--threads", type=threads, default=2, help="CPU threads of the arithmetic (default 2)")
     add("--json", action="store_true", help="print the summary as one JSON object on the last line")
     return parser

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from embodichain.command_line import Parser
+from embodichain.lines import strict_json
 from learner.commands.kinds import flag
 from learner.commands.settings import REST, add_settings, check_rest, check_settings, dotted
 
@@ -49,7 +49,7 @@ def resolved(known: Namespace, words: list[str], config: Config, name: str) -> C
 def report(record: dict[str, Any], config: FramesConfig) -> int:
     """Prints what was trained; returns the exit code, 130 after Ctrl-C (what was trained so far is saved)."""
     if config.json:
-        print(json.dumps(record))
+        print(strict_json(record))
     else:
         print(f"{record['images']} images of {record['trajectories']} trajectories, {record['wall_s']:.0f} s: {config.out}")
     return 130 if record["interrupted"] else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from embodichain.command_line import existing
+from embodichain.command_line import existing, positive
 from embodichain.errors import ConfigError
 from learner.records.shipped import BUILTIN, shipped
 
@@ -31,11 +31,14 @@ def flag(parser: argparse.ArgumentParser, name: str, help_text: str) -> None:
     parser.add_argument(name, nargs="?", const="True", default="False", choices=choices, metavar="True|False", help=help_text)
 
 
-def positive(text: str) -> int:
-    """A whole number above 0; raises ArgumentTypeError for anything else."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"takes a whole number above 0, got {text!r}")
-    return int(text)
+_MOST_THREADS = 1024
+
+
+def threads(text: str) -> int:
+    """A number of CPU threads; raises ArgumentTypeError for one that no library could start."""
+    if (number := positive(text)) > _MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"takes at most {_MOST_THREADS} threads, got {number}")
+    return number
 
 
 def device(text: str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 from embodichain.assets.families.catalog import FAMILIES as ASSETS
 from embodichain.command_line import Parser
 from embodichain.errors import ConfigError
 from embodichain.exchange.writers import FORMATS
+from embodichain.lines import strict_json
 from embodichain.physics import BATCHES, PHYSICS
 from embodichain.physics.painters import PAINTERS
 from embodichain.registry import Registry
@@ -44,7 +43,7 @@ def main(arguments: list[str]) -> int:
         except ConfigError as error:  # one bad distribution must not hide the names of all others
             broken.append(str(error))
     if options.json:
-        print(json.dumps(found | ({"cannot be used": broken} if broken else {})))
+        print(strict_json(found | ({"cannot be used": broken} if broken else {})))
         return 0
     widest = max(map(len, found))
     for kind, values in found.items():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from embodichain.command_line import Parser
 from embodichain.errors import ConfigError, UsageError, nearest
 from embodichain.exchange.writers import FORMATS
 from embodichain.extras import explained
+from embodichain.lines import strict_json
 from embodichain.registry import is_reference
 from learner.commands.kinds import trained as trained_path
 
@@ -47,7 +47,7 @@ def policy(arguments: list[str]) -> int:
     trained = find(options.run)
     save_agent(load_agent(trained.checkpoint), out, setup_of(trained.world), half=options.half)
     if options.json:
-        print(json.dumps({"policy": str(out), "bytes": out.stat().st_size}))
+        print(strict_json({"policy": str(out), "bytes": out.stat().st_size}))
         return 0
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     return 0

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from embodichain.command_line import Parser
+from embodichain.lines import strict_json
 from learner.commands.kinds import run_folder
 
 
@@ -18,5 +17,5 @@ def main(arguments: list[str]) -> int:
     from learner.reporting.report import write_report
 
     written = write_report(RunFolder.open(options.run))
-    print(json.dumps({"report": str(written)}) if options.json else written)
+    print(strict_json({"report": str(written)}) if options.json else written)
     return 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from argparse import SUPPRESS
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embodichain.command_line import Parser, existing
 from embodichain.exchange.files import check_lerobot
+from embodichain.lines import strict_json
 from learner.commands.settings import REST, add_settings, check_rest, check_settings, dotted
 from learner.runs.catalog import RECIPES
 
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
             from learner.records.plain import as_plain
 
             told = {"config": as_plain(options.config), "ring_bytes": _ring_bytes(options.config), "static": static}
-            print(json.dumps(told))
+            print(strict_json(told))
         else:
             print(describe(options.config) + (f"\n# static: {static}" if static else ""))
         return 0
@@ -129,7 +129,7 @@ def _bound(summary: dict[str, Any]) -> str:
 def print_summary(summary: dict[str, Any], *, as_json: bool) -> None:
     """Prints the figures of a finished run: a table, or one JSON object on the last line."""
     if as_json:
-        print(json.dumps(summary))
+        print(strict_json(summary))
         return
     from rich.console import Console
     from rich.table import Table
@@ -153,4 +153,4 @@ def print_summary(summary: dict[str, Any], *, as_json: bool) -> None:
             interval = f"{row['low']:.0%} to {row['high']:.0%}"
             table.add_row(row["pilot"], row["task"], f"{row['successes']}/{row['episodes']}", interval, f"{row['progress']:.2f}")
         console.print(table)
-    console.print(f"report: {summary['report']}")
+    print(f"report: {summary['report']}")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from embodichain.command_line import Parser
+from embodichain.command_line import Parser, natural, positive
 from embodichain.errors import ConfigError
-from learner.commands.kinds import check_device, device, positive
+from embodichain.lines import strict_json
+from learner.commands.kinds import check_device, device, threads
 from learner.commands.kinds import trained as trained_path
 from learner.commands.speculation import add_sai_options, sai_config
 from learner.serving.config import DIALECTS, ServeConfig
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
 
     def ready(port: int) -> None:
         if options.json:
-            print(json.dumps({"url": f"ws://{config.host}:{port}", "port": port, "metadata": server.metadata}), flush=True)
+            print(strict_json({"url": f"ws://{config.host}:{port}", "port": port, "metadata": server.metadata}), flush=True)
         else:
             print(f"serving {path} on ws://{config.host}:{port}; cameras {', '.join(body.cameras)} of", end=" ")
             print(f"{body.width} x {body.height}; speculation {server.metadata['speculation']}; Ctrl-C stops", flush=True)
@@ -63,15 +63,17 @@ async def _until_signal(server: PolicyServer, ready: Callable[[int], None]) -> N
 def _config(options: argparse.Namespace) -> ServeConfig:
 
     api_key = ""
-    if options.api_key_env:
+    if options.api_key_env is not None:
         api_key = os.environ.get(options.api_key_env, "")
         if not api_key:
-            raise ConfigError(f"the environment variable {options.api_key_env} is empty or not set: it must hold the API key")
+            raise ConfigError(f"the environment variable {options.api_key_env!r} is empty or not set: it must hold the API key")
     rename = {}
     for pair in options.rename:
         theirs, equals, ours = pair.partition("=")
         if not equals or not theirs or not ours:
             raise ConfigError(f"--rename takes THEIRS=OURS, as in observation/image=images/head, got {pair!r}")
+        if theirs in rename:
+            raise ConfigError(f"--rename gives {theirs!r} two names, {rename[theirs]!r} and {ours!r}: leave one of them out")
         rename[theirs] = ours
     return ServeConfig(
         host=options.host,
@@ -97,9 +99,14 @@ def _parser() -> Parser:
     add("--rename", nargs="+", default=[], metavar="THEIRS=OURS", help="clients' names of keys: observation/image=images/head")
     add_sai_options(parser)
     add("--device", type=device, help="cpu or cuda; by default the GPU when there is one")
-    add("--threads", type=positive, default=2, help="CPU threads of the arithmetic (default 2)")
-    add("--max-memory-mib", type=int, default=4096, help="what all sessions together may hold (default 4096); one more is refused")
-    add("--max-message-mb", type=int, default=32, help="larger messages end their connection (default 32)")
-    add("--seed", type=int, default=0, help="of the sampling noise: every session begins with it")
+    add("--threads", type=threads, default=2, help="CPU threads of the arithmetic (default 2)")
+    add(
+        "--max-memory-mib",
+        type=positive,
+        default=4096,
+        help="what all sessions together may hold (default 4096); one more is refused",
+    )
+    add("--max-message-mb", type=positive, default=32, help="larger messages end their connection (default 32)")
+    add("--seed", type=natural, default=0, help="of the sampling noise: every session begins with it")
     add("--json", action="store_true", help="print the address and the metadata as one JSON object when ready")
     return parser

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 
 from embodichain import tasks
-from embodichain.command_line import Parser, unknown_option
+from embodichain.command_line import Parser, place, unknown_option
 from embodichain.errors import UsageError, nearest
 from embodichain.physics import PHYSICS
 
@@ -27,9 +27,16 @@ def add_settings(parser: Parser, more: Mapping[str, tuple[str, str]]) -> dict[st
     short = {**_SHORT, **more}
     parser.add_argument("--tasks", "--task", nargs="+", metavar="TASK", help="what the episodes are about, see `embodichain list`")
     for name, (_, help_text) in short.items():
-        parser.add_argument(name, metavar=name.strip("-").upper().replace("-", "_"), help=help_text)
+        kind = _path if name == "--out" else str
+        parser.add_argument(name, type=kind, metavar=name.strip("-").upper().replace("-", "_"), help=help_text)
     parser.add_argument("--help-all", action="store_true", help="this help, and every dotted option")
     return {"--tasks": "--world.tasks"} | {name: dotted for name, (dotted, _) in short.items()}
+
+
+def _path(text: str) -> str:
+    """The text of a path, checked; what it means is for those who parse the dotted options."""
+    place(text)
+    return text
 
 
 def check_settings(options: Namespace) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embodichain.command_line import Parser
-from embodichain.errors import UsageError
+from embodichain.command_line import Parser, check_writable, positive
+from embodichain.lines import strict_json
 from learner.commands.settings import REST, check_rest
 from learner.runs.catalog import RECIPES
 
@@ -24,6 +23,7 @@ def main(arguments: list[str]) -> int:
     options, rest = parser.parse_known_args(arguments)
     RECIPES.check(options.recipe)
     check_rest(parser, rest)
+    from learner.records.files import held
     from learner.runs.sweep import SweepWords, plan, write_manifest
 
     words = SweepWords(
@@ -40,11 +40,17 @@ def main(arguments: list[str]) -> int:
     if options.dry_run:
         _show(trials, as_json=options.json)
         return 0
-    write_manifest(words, trials, resume=options.resume)
-    codes = _run(trials, options)
-    summary = _report(words, trials, codes)
+    check_writable(words.out)
+    with held(words.out):  # another process that goes on with it would remove the folders of the trials that run now
+        write_manifest(words, trials, resume=options.resume)
+        codes = _run(trials, options)
+        summary = _report(words, trials, codes)
     _tell(summary, as_json=options.json)
     return 0 if not summary["failed"] else 1
+
+
+_MOST_NUMBERS = 10_000
+"""Numbers of a range, each of which makes runs."""
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -56,6 +62,8 @@ def numbers(text: str) -> tuple[int, ...]:
             raise argparse.ArgumentTypeError(f"takes numbers such as 213,50,10 or 0-2, got {text!r}")
         if dash and int(last) < int(first):
             raise argparse.ArgumentTypeError(f"takes ranges that go upwards, such as 0-2, got {part!r}")
+        if dash and int(last) - int(first) >= _MOST_NUMBERS:
+            raise argparse.ArgumentTypeError(f"takes at most {_MOST_NUMBERS} numbers, got {part!r}")
         found += range(int(first), int(last) + 1) if dash else [int(first)]
     return tuple(found)
 
@@ -81,7 +89,7 @@ def _parser() -> Parser:
     )
     add("--out", type=Path, help="the folder of the sweep; each trial is a run folder in it (default runs/sweep_RECIPE)")
     add("--resume", action="store_true", help="go on with a sweep that was stopped: nothing that has ended is run again")
-    add("--at-once", type=int, default=1, metavar="N", help="trials at a time (default 1)")
+    add("--at-once", type=positive, default=1, metavar="N", help="trials at a time (default 1)")
     add("--address", default="", help="of a running Ray cluster, whose nodes share the folder --out")
     add("--dry-run", action="store_true", help="print the commands of all trials, and stop")
     add("--json", action="store_true", help="print one JSON object on the last line")
@@ -94,7 +102,7 @@ def _show(trials: Sequence[Trial], *, as_json: bool) -> None:
     commands = {trial.name: shlex.join(trial.command) for trial in trials}
     if as_json:
         finished = [trial.name for trial in trials if trial.is_finished]
-        print(json.dumps({"trials": commands, "finished": finished}))
+        print(strict_json({"trials": commands, "finished": finished}))
         return
     for trial in trials:
         print(f"{commands[trial.name]}{'   # has ended' if trial.is_finished else ''}")
@@ -102,8 +110,6 @@ def _show(trials: Sequence[Trial], *, as_json: bool) -> None:
 
 def _run(trials: Sequence[Trial], options: argparse.Namespace) -> dict[str, int]:
     """Runs the trials that have not ended yet; returns their exit codes by name."""
-    if options.at_once < 1:
-        raise UsageError(f"embodichain sweep: --at-once must be at least 1, got {options.at_once}")
     todo = [trial for trial in trials if not trial.is_finished]
     if not todo:
         return {}
@@ -162,7 +168,7 @@ def _report(words: SweepWords, trials: Sequence[Trial], codes: dict[str, int]) -
 
 def _tell(summary: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(summary).replace("NaN", "null"))  # an interval of one seed
+        print(strict_json(summary))
         return
     from rich.console import Console
     from rich.table import Table
@@ -171,16 +177,15 @@ def _tell(summary: dict[str, Any], *, as_json: bool) -> None:
     names = ("unique_pairs", "reads", "held_out_action", "train_action", "success", "waited", "wall_s")
     for row in summary["table"]:
         shown.add_row(row["variant"], str(row["seeds"]), *(_cell(row, name) for name in names))
-    console = Console(highlight=False)
-    console.print(shown)
+    Console(highlight=False).print(shown)
     for row in summary["factors"]:
         bounds = "" if row["low"] != row["low"] else f" ({row['low']:.2f} to {row['high']:.2f}, 95%)"
         told = f"{row['variant']}: held-out action loss {row['factor']:.2f} times that of {row['than']}{bounds}"
-        console.print(f"{told}, seed by seed over {row['seeds']}", soft_wrap=True)
+        print(f"{told}, seed by seed over {row['seeds']}")
     for name, log in summary["failed"].items():
-        console.print(f"{name} has not ended: see {log}; --resume tries again", soft_wrap=True)
+        print(f"{name} has not ended: see {log}; --resume tries again")
     for path in summary["files"]:
-        console.print(path, soft_wrap=True)
+        print(path)
 
 
 def _cell(row: dict[str, Any], name: str) -> str:

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embodichain.command_line import Parser, existing
+from embodichain.command_line import Parser, check_writable, ending, existing
+from embodichain.lines import strict_json
 from learner.commands.kinds import run_folder
 
 if TYPE_CHECKING:
@@ -42,17 +43,17 @@ def trace(arguments: list[str]) -> int:
     identity, reads = TrajectoryId.unpack(packed), [asdict(read) for read in reads_of(folder, packed)]
     told: dict[str, Any] = {"id": packed, **asdict(identity), "reads": reads}
     if options.dry_run:
-        print(json.dumps(told) if options.json else f"{packed}: scene {identity.sequence}, read {len(reads)} times")
+        print(strict_json(told) if options.json else f"{packed}: scene {identity.sequence}, read {len(reads)} times")
         return 0
+    out = options.out or folder.path / "traces" / str(packed)
+    check_writable(out)
     with Board(quiet=options.json) as board:
         record, world, again = made_of(folder, packed, board.update)
-    out = options.out or folder.path / "traces" / str(packed)
-    out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "record.json", json.dumps(record, indent=1))
     told |= record | {"record": str(out / "record.json")} | _film(options.no_film, out / "episode.mp4", world, again)
     told.pop("world")
     if options.json:
-        print(json.dumps(told))
+        print(strict_json(told))
         return 0
     print(f'{packed}: scene {record["number"]} of worker {identity.worker}, {record["task"]}: "{record["instruction"]}"')
     print(f"  {record['verdict']}, after {record['chunks']} chunks; read {len(reads)} times, at steps {_steps(reads)}")
@@ -70,17 +71,19 @@ def replay(arguments: list[str]) -> int:
     """`embodichain replay RECORD`; returns 0 when the new episode equals the recorded one bit for bit, else 1."""
     parser = Parser("replay", "Simulate an episode again from its record, and say whether it is the same to the bit.")
     parser.add_argument("record", type=existing, help="record.json of `embodichain trace`")
-    parser.add_argument("-o", "--out", type=Path, help="where to write a film of it, an MP4 file (default: none)")
+    parser.add_argument("-o", "--out", type=ending(".mp4"), help="where to write a film of it, an MP4 file (default: none)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse(arguments)
     from embodichain.progress import Board
     from learner.runs.trace import replay as played_again
 
+    if options.out is not None:
+        check_writable(options.out.parent)
     with Board(quiet=options.json) as board:
         told, world, again = played_again(options.record, board.update)
     told |= _film(options.out is None, options.out, world, again)
     if options.json:
-        print(json.dumps(told))
+        print(strict_json(told))
     elif told["differing"]:
         print(f"scene {told['number']} of {told['task']} differs in {', '.join(told['differing'])}")
         print(f"  since then: {'; '.join(told['changed']) or 'nothing that the record knows of has changed'}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embodichain.command_line import Parser
+from embodichain.command_line import Parser, natural
 from embodichain.errors import AssetError, ConfigError
+from embodichain.lines import strict_json
 
 if TYPE_CHECKING:
     from embodichain.viewing.exhibit import Exhibit
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         "TASK:NUMBER, which plays that scene with its expert",
     )
     parser.add_argument("--robot", default="dual_piper", help="who stands in a scene or plays TASK:NUMBER (default dual_piper)")
-    parser.add_argument("--seed", type=int, default=0, help="of TASK:NUMBER, as a run's --seed (default 0)")
+    parser.add_argument("--seed", type=natural, default=0, help="of TASK:NUMBER, as a run's --seed (default 0)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1, for this machine alone)")
     parser.add_argument("--port", type=int, default=8090, help="port; the next free one where it is taken (default 8090)")
     parser.add_argument("--dry-run", action="store_true", help="say what there is to see, and show nothing")
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
         "moments": len(exhibit.timeline.time_s) if exhibit.timeline else 0,
     }
     if options.dry_run:
-        print(json.dumps(told) if options.json else _words(told))
+        print(strict_json(told) if options.json else _words(told))
         return 0
     from embodichain.viewing.page import Page
 
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
     try:
         with Page(exhibit, host=options.host, port=options.port) as page:
             if options.json:
-                print(json.dumps(told | {"url": page.url}), flush=True)
+                print(strict_json(told | {"url": page.url}), flush=True)
             else:
                 port = page.url.rpartition(":")[2]
                 print(f"{exhibit.title}: {page.url} (Ctrl-C ends; from elsewhere: ssh -L {port}:localhost:{port} ...)", flush=True)

@@ -32,7 +32,7 @@ from learner.inference.config import SaiConfig
 from learner.models.agent import Agent
 from learner.records.files import append_line
 from learner.records.plain import as_plain
-from learner.records.run_folder import RunFolder, command_line, versions
+from learner.records.run_folder import EPISODES, RunFolder, command_line, versions
 from learner.reporting.pictures import save_film, save_latents, save_strip
 
 
@@ -79,7 +79,7 @@ class Judgement:
 
     @property
     def _log(self) -> Path:
-        return self.path / "episodes.jsonl"
+        return self.path / EPISODES
 
     @classmethod
     def create(cls, path: Path, config: JudgeConfig) -> Judgement:
@@ -99,7 +99,7 @@ class Judgement:
     @classmethod
     def resume(cls, path: Path, config: JudgeConfig) -> Judgement:
         """The folder of an earlier evaluation; raises RunError when there is none, or when it has other settings."""
-        if not (path / "episodes.jsonl").exists():
+        if not (path / EPISODES).exists():
             raise RunError(f"{path} holds no evaluation to resume")
         saved = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))["identity"]
         saved["world"] = {"painter": "raycast", **saved["world"]}  # folders without this key were all drawn by the ray caster

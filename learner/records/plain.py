@@ -46,16 +46,21 @@ def as_plain(config: Any) -> Any:
 def structured(kind: Callable[..., Config], values: Mapping[str, Any]) -> Config:
     """Builds a configuration of class `kind` from the output of `as_plain` or `asdict`; missing fields get their defaults.
 
-    Raises TypeError, ValueError or cattrs' ForbiddenExtraKeysError for values that do not fit.
+    Raises ValueError for values that do not fit.
     """
-    return _CONVERTER.structure(values, kind)  # type: ignore[arg-type]
+    try:
+        return _CONVERTER.structure(values, kind)  # type: ignore[arg-type]
+    except ConfigError:
+        raise
+    except Exception as error:  # cattrs has errors of its own, and passes on those of every class that it calls
+        raise ValueError(f"{kind.__name__}: {error}") from error
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; raises ConfigError when it cannot be read or holds something else."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"the configuration {path} must hold a mapping of names to values, got {type(values).__name__}")

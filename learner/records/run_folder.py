@@ -38,6 +38,8 @@ _PACKAGES = (
 )
 
 
+EPISODES = "episodes.jsonl"
+"""Name of the file in the folder of an evaluation that holds a line for each of its episodes; no run has it."""
 MEASURED = "held_out"
 """Kind of the metrics records that contain the loss on held-out episodes."""
 
@@ -145,7 +147,21 @@ class RunFolder:
         if not folder.config.exists():
             beside = sorted(p.parent.name for p in path.parent.glob("*/config.yaml"))
             raise RunError(f"{path} is not a run folder; beside it: {', '.join(beside) or 'none'}")
+        if (path / EPISODES).exists():
+            raise RunError(f"{path} is the folder of an evaluation, and no run: give the folder of the run that it evaluates")
         return folder
+
+    def read_summary(self) -> dict[str, Any]:
+        """The figures of the report; raises RunError when the run has not ended once, or the file is damaged."""
+        try:
+            found = json.loads(self.summary.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"{self.path} has no summary: the run has not ended; go on with it by --resume") from None
+        except ValueError as error:
+            raise RunError(f"{self.summary} is damaged ({error}): end the run once more, by --resume") from error
+        if not isinstance(found, dict):
+            raise RunError(f"{self.summary} is damaged: it holds {type(found).__name__}; end the run once more, by --resume")
+        return found
 
     @property
     def sessions(self) -> Path:
@@ -154,7 +170,8 @@ class RunFolder:
 
     def begin_session(self, command: list[str]) -> None:
         """Records that this process has started to work on the run, with its command and versions."""
-        note = {"began": _now(), "command": shlex.join(command), "pid": os.getpid(), "versions": versions()}
+        here = {"pid": os.getpid(), "host": platform.node()}
+        note = {"began": _now(), "command": shlex.join(command), **here, "versions": versions()}
         append_line(self.sessions, json.dumps(note))
 
     def end_session(self, totals: Mapping[str, Any]) -> None:

@@ -8,17 +8,15 @@ irreducible part, Hoffmann et al. 2022, "Training Compute-Optimal Large Language
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar, nnls
 
 from embodichain.errors import ConfigError, RunError
-from embodichain.metrics import read_metrics
+from embodichain.metrics import read_metrics, without_undone
 from learner.records.run_folder import RunFolder
 from learner.reporting import charts
 
@@ -114,16 +112,14 @@ def point(folder: RunFolder, measure: str) -> tuple[float, float]:
 
     Raises RunError when the run has no such figure.
     """
-    if not folder.summary.exists():
-        raise RunError(f"{folder.path} has no summary: the run has not ended")
-    summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
+    summary = folder.read_summary()
     experience = float(summary["unique_pairs_per_iteration"])
     if measure == "failure":
         rows = [row for row in summary["evaluation"] if row["pilot"] == "policy"]
         if not rows:
             raise RunError(f"{folder.path} was not evaluated: run it with --episodes, or fit a loss")
         return experience, 1.0 - sum(row["successes"] for row in rows) / sum(row["episodes"] for row in rows)
-    losses = [record[measure] for record in read_metrics(folder.metrics, "train") if measure in record]
+    losses = [record[measure] for record in without_undone(read_metrics(folder.metrics, "train")) if measure in record]
     if not losses:
         raise RunError(f"{folder.path} has no {measure!r} in its metrics: it made no step")
     return experience, float(np.mean(losses[-max(1, round(_LAST * len(losses))) :]))

@@ -13,9 +13,10 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from embodichain.errors import ConfigError
-from embodichain.metrics import read_metrics
+from embodichain.metrics import read_metrics, without_undone
 from embodichain.ring.waiting import Waiting
 from embodichain.types import ReplayMode
+from learner.records.files import write_whole
 from learner.records.run_folder import MEASURED, RunFolder
 from learner.reporting import charts
 from learner.reporting.efficiency import fit_efficiency, windowed
@@ -25,8 +26,11 @@ _MIME = {".png": "image/png", ".mp4": "video/mp4"}
 
 
 def write_report(folder: RunFolder) -> Path:
-    """Renders `report.html`, a single file without links to other files; returns its path."""
-    summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
+    """Renders `report.html`, a single file without links to other files; returns its path.
+
+    Raises RunError when the run has not ended once, or the report cannot be written.
+    """
+    summary = folder.read_summary()
     loader = PackageLoader(str(__package__), ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     html = environment.get_template("report.html.jinja").render(
@@ -47,9 +51,7 @@ def write_report(folder: RunFolder) -> Path:
         frames=_pictures(folder.frames, "*.png"),
         assets=_pictures(folder.thumbnails, "*.png"),
     )
-    partial = folder.report.with_suffix(".partial")
-    partial.write_text(html, encoding="utf-8")
-    partial.replace(folder.report)
+    write_whole(folder.report, html)
     return folder.report
 
 
@@ -109,7 +111,7 @@ def _success(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def _learning(folder: RunFolder) -> dict[str, str]:
-    records = read_metrics(folder.metrics, "train")
+    records = without_undone(read_metrics(folder.metrics, "train"))
     if len(records) < 2:
         return {"loss_chart": ""}
     parts = [name for name in records[0] if name.startswith("loss_")]  # every model family has its own parts of the loss
@@ -120,7 +122,7 @@ def _learning(folder: RunFolder) -> dict[str, str]:
 def _efficiency(folder: RunFolder) -> dict[str, str]:
     """Charts of the loss against the state-action pairs read at least once, and of what each step was fed."""
     nothing = {"efficiency_chart": "", "efficiency_text": ""}
-    records = [r for r in read_metrics(folder.metrics, "train") if r.get("experience_total_pairs")]
+    records = [r for r in without_undone(read_metrics(folder.metrics, "train")) if r.get("experience_total_pairs")]
     if len(records) < 2 * _LAW_POINTS:
         return nothing
     pairs = windowed([r["experience_total_pairs"] for r in records], _LAW_POINTS)
@@ -158,7 +160,7 @@ _POINTS = 60
 
 def _over_time(folder: RunFolder) -> dict[str, Any]:
     """Charts over the run: E, waiting times, ages, publications, lost workers, and the held-out loss."""
-    train, stream = read_metrics(folder.metrics, "train"), read_metrics(folder.metrics, "stream")
+    train, stream, measured = (without_undone(read_metrics(folder.metrics, kind)) for kind in ("train", "stream", MEASURED))
     found: dict[str, Any] = {"time_charts": [], "advice": ""}
     if len(train) >= 2 and "experience_new_pairs" in train[0]:
         steps = windowed([r["step"] for r in train], _POINTS).tolist()
@@ -178,7 +180,6 @@ def _over_time(folder: RunFolder) -> dict[str, Any]:
         if any(sum(r.get("deaths", {}).values()) for r in stream):
             counts["workers lost"] = [sum(r.get("deaths", {}).values()) for r in stream]
         found["time_charts"].append(charts.over_time([r["step"] for r in stream], counts, "trajectories published"))
-    measured = read_metrics(folder.metrics, MEASURED)
     if len(measured) >= 2:
         curves = {name: [r[name] for r in measured] for name in measured[0] if name.startswith("loss_")}
         found["time_charts"].append(charts.over_time([r["step"] for r in measured], curves, "loss on held-out episodes"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from embodichain.metrics import read_metrics
+from embodichain.metrics import read_metrics, without_undone
 from learner.records.run_folder import MEASURED, RunFolder
 
 FIGURES = {
@@ -59,11 +58,11 @@ class Result:
 
 def result(folder: RunFolder, *, name: str, variant: str, seed: int) -> Result:
     """Reads the results of a finished run."""
-    summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
+    summary = folder.read_summary()
     histogram = {int(reads): count for reads, count in summary["reads_histogram"].items()}
     policy = [row for row in summary["evaluation"] if row["pilot"] == "policy"]
     episodes, successes = sum(row["episodes"] for row in policy), sum(row["successes"] for row in policy)
-    train, measured = read_metrics(folder.metrics, "train"), read_metrics(folder.metrics, MEASURED)
+    train, measured = (without_undone(read_metrics(folder.metrics, kind)) for kind in ("train", MEASURED))
     last = train[-max(1, round(_LAST * len(train))) :]
     trajectories = sum(histogram.values())
     figures = {
@@ -99,9 +98,7 @@ def _curve(measured: Sequence[Mapping[str, float]]) -> Curve | None:
     if not measured:
         return None
     measure = "loss_action" if "loss_action" in measured[0] else "loss"
-    by_step = {record["step"]: record for record in measured}  # a step repeated after a resume counts once
-    rows = [by_step[step] for step in sorted(by_step)]
-    columns = ([row[name] for row in rows] for name in ("step", "elapsed_s", measure))
+    columns = ([row[name] for row in measured] for name in ("step", "elapsed_s", measure))
     steps, elapsed_s, values = (np.asarray(column, np.float64) for column in columns)
     return Curve(steps=steps, elapsed_s=elapsed_s, values=values)
 

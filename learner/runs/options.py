@@ -91,7 +91,20 @@ def restore(base: RunConfig, saved: Mapping[str, Any], arguments: Sequence[str] 
     Old names from earlier versions are understood.
     """
     saved = current(saved)
+    _refuse_nothing(base, saved)
     return override(_with_tables(base, saved), [*flatten(saved), *arguments])
+
+
+def _refuse_nothing(config: Any, saved: Mapping[str, Any], prefix: str = "") -> None:
+    """Raises ConfigError for a value that a file leaves empty, by its dotted name: as an option it would be the text "None"."""
+    for field in dataclasses.fields(config):
+        value, dotted = getattr(config, field.name), f"{prefix}{field.name}"
+        if field.name not in saved or value is None:
+            continue
+        if saved[field.name] is None:
+            raise ConfigError(f"the configuration has no value for {dotted}: write '' for an empty text, or leave it out")
+        if dataclasses.is_dataclass(value) and isinstance(saved[field.name], Mapping):
+            _refuse_nothing(value, saved[field.name], f"{dotted}.")
 
 
 def run_config(folder: RunFolder) -> RunConfig:
@@ -140,7 +153,8 @@ def override(config: Config, arguments: Sequence[str], prog: str = "embodichain 
 
 
 def check_numbers(config: Any, prefix: str = "") -> None:
-    """Raises ConfigError for a value that is no finite number, by its dotted name: NaN passes every comparison with a bound.
+    """Raises ConfigError for a number that nobody could use, by its dotted name: no finite one, since NaN passes every comparison
+    with a bound; one beyond 63 bits; a seed below 0.
 
     Infinity is allowed where it is the default, and in settings that it turns off (`infinity_is_off`).
     """
@@ -152,6 +166,8 @@ def check_numbers(config: Any, prefix: str = "") -> None:
             continue
         several = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
         for number in several:
+            if type(number) is int and not (0 if field.name == "seed" else -(2**63)) <= number < 2**63:
+                raise ConfigError(f"{dotted} must be {'0 or more, and ' if field.name == 'seed' else ''}below 2^63, got {number}")
             if (
                 isinstance(number, float)
                 and not math.isfinite(number)

@@ -9,19 +9,23 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from embodichain.errors import ConfigError, RunError
 from embodichain.types import ReplayMode
-from learner.records.files import write_whole
+from learner.records.files import held, write_whole
 from learner.records.run_folder import RunFolder, versions
 from learner.runs.config import RunConfig
 from learner.runs.options import RunWords, resolve
 
 MANIFEST = "sweep.json"
+_STOP_S = 60.0
+"""How long a run that was interrupted may take to stop [s]."""
 _MOST_READS = 16_383
 """The largest bound that a ring can count; it serves as no bound for static sets."""
 
@@ -92,7 +96,7 @@ class Trial:
     @property
     def is_finished(self) -> bool:
         """Whether it has ended without an interruption."""
-        return self.run.summary.exists() and not json.loads(self.run.summary.read_text(encoding="utf-8"))["interrupted"]
+        return self.run.summary.exists() and not self.run.read_summary().get("interrupted")
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -100,13 +104,36 @@ class Trial:
         return ("embodichain", "run", *self.words, "--out", str(self.folder))
 
     def next_command(self) -> tuple[str, ...]:
-        """The command to run now: from the beginning, or with --resume. A folder without a checkpoint is removed first."""
+        """The command to run now: from the beginning, or with --resume. A folder without a checkpoint is removed first.
+
+        It is renamed for that, so that whoever ends this process meanwhile leaves no half of it for the next attempt to go on with.
+        """
         program = (sys.executable, "-c", _PROGRAM, *self.command[1:])
         if self.run.checkpoint.exists() and self.run.config.exists():
             return (*program, "--resume")
+        removed = self.folder.with_name(f".{self.name}.removed")
+        shutil.rmtree(removed, ignore_errors=True)
         if self.run.config.exists():
-            shutil.rmtree(self.folder)
+            with _held_once_free(self.folder):
+                self.folder.rename(removed)
+            shutil.rmtree(removed)
         return program
+
+
+@contextmanager
+def _held_once_free(folder: Path) -> Iterator[None]:
+    """Locks a trial's folder. The run of a sweep that was killed may still be about to stop in it, for which this waits a while."""
+    deadline = time.monotonic() + _STOP_S
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(held(folder))
+                break
+            except RunError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+        yield
 
 
 def plan(words: SweepWords) -> list[Trial]:

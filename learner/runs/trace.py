@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embodichain import __version__
 from embodichain.assets.chain import finished
@@ -20,6 +21,7 @@ from embodichain.errors import RunError
 from embodichain.prepare import prepare
 from embodichain.resimulation import Resimulated, fingerprints, resimulate
 from embodichain.ring.ledger import Event, load, read_indices
+from embodichain.ring.proof import ledgers
 from embodichain.types import TrajectoryId
 from embodichain.world import Progress, World
 from learner.records.plain import as_plain, structured
@@ -50,7 +52,7 @@ def find_sample(folder: RunFolder, sample: str) -> int:
     or "step:S:ROW" for a row of the batch of training step S (by default the first). Raises RunError, which says what there is, for
     anything else and for trajectories that the run neither published nor read.
     """
-    records, _ = load(folder.ledger)
+    records = _records(folder)
     of_trajectories = np.isin(records["event"], (Event.PUBLISH, Event.READ))
     if found := re.fullmatch(r"line:(\d+)", sample):
         line = int(found[1])
@@ -78,9 +80,14 @@ def find_sample(folder: RunFolder, sample: str) -> int:
     return packed
 
 
+def _records(folder: RunFolder) -> NDArray[np.void]:
+    """The records of all rings of a run, those of the first one first: no trajectory is in two of them."""
+    return np.concatenate([load(book)[0] for book in ledgers(folder.path)])
+
+
 def reads_of(folder: RunFolder, packed: int) -> list[Read]:
     """Every read of one trajectory, in order, including reads that a resume from a checkpoint undid."""
-    records, _ = load(folder.ledger)
+    records = _records(folder)
     rows = records[(records["event"] == Event.READ) & (records["trajectory_id"] == packed)]
     return [
         Read(step=int(row["step"]), read_index=int(index), age_s=float(row["age_s"]), time_s=float(row["time_s"]))

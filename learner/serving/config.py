@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 
 from embodichain.errors import ConfigError, unknown
@@ -45,6 +46,9 @@ class ServeConfig:
                 "api_key begins or ends with a blank, or holds a line break or another control character, and no client can send "
                 "such a header: use letters, digits and signs (a key read from a file often ends with a line break)"
             )
+        if twice := [ours for ours, count in Counter(self.rename.values()).items() if count > 1]:
+            theirs = " and ".join(repr(name) for name, ours in self.rename.items() if ours == twice[0])
+            raise ConfigError(f"rename has {theirs} both mean {twice[0]!r}, and a request may hold both: leave one of them out")
         if not 0 <= self.port < 65536:
             raise ConfigError(f"port must be 0..65535, got {self.port}")
         if self.max_memory_mib < 1:

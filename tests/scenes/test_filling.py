@@ -1,8 +1,11 @@
 """Laws of filling: as many grains as asked for, inside the vessel, clear of walls and of each other; or a refusal that says why."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scene_parts as parts
+from scipy.spatial import QhullError
 from vessel_parts import FLOOR, WALL, vessel
 
 from embodichain.episode import check_start
@@ -67,3 +70,14 @@ def test_no_grain_fits_into_a_vessel_narrower_than_it() -> None:
     narrow = (ObjectPlacement(role="bottle", asset=vessel("carafe", 0.008, 0.1), pose=yaw_pose(0.0, 0.0, 0.0, 0.0)),)
     with pytest.raises(SceneError, match="holds 0 grains"):
         Vessels().fill(Filling(role="bottle", count=1, radius=0.006), narrow, np.random.default_rng(0))
+
+
+def test_a_vessel_with_a_hull_that_is_none_is_refused_each_time() -> None:
+    glass = vessel("carafe", RADIUS, HEIGHT)
+    flat = replace(glass.bodies[0].hulls[-1], vertices=glass.bodies[0].hulls[-1].vertices * (1.0, 1.0, 0.0))
+    body = replace(glass.bodies[0], hulls=(*glass.bodies[0].hulls[:-1], flat))
+    broken = replace(glass, bodies=(body,), content_hash="broken")
+    placed, vessels = (ObjectPlacement(role="bottle", asset=broken, pose=yaw_pose(0.0, 0.0, 0.0, 0.0)),), Vessels()
+    for _ in range(2):  # the second time, its other walls must not pass for all of them
+        with pytest.raises(QhullError):
+            vessels.fill(Filling(role="bottle", count=30), placed, np.random.default_rng(0))

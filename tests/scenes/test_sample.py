@@ -233,6 +233,29 @@ def test_distractors_lie_still_leave_room_and_change_nothing_else(sampler, tmp_p
         SampleConfig(min_visible=2.0)
 
 
+class HalfHidden:
+    """A mouse, of which a screen before it leaves 58% in sight."""
+
+    name = "half_hidden"
+
+    def request(self, rng):
+        placed = (("mouse", 0.10, 0.0), ("screen", 0.0, -0.06))
+        wanted = tuple(ObjectRequest(role=name, category=name, x=(x, x), y=(y, y), yaw=(0.0, 0.0)) for name, x, y in placed)
+        return SceneRequest(instruction="", objects=wanted)
+
+
+def test_no_distractor_hides_the_rest_of_what_another_object_hides_in_part():
+    sizes = {"screen": (0.03, 0.12, 0.15), "post": (0.03, 0.03, 0.35)}
+    tall = [
+        Asset(name=name, category=name, bodies=(body("b", box(size, (0, 0, size[2] / 2)), mass=0.3),), content_hash=name)
+        for name, size in sizes.items()
+    ]
+    sampler, views = SceneSampler(ROBOT, [mouse(), *tall], None, config=SampleConfig(distractors=20)), Views(ROBOT)
+    for seed in range(25, 55):
+        first, *others = sampler.sample(HalfHidden(), seed).objects
+        assert views.share(first.asset, first.pose, (), [(one.asset, one.pose, ()) for one in others]) >= 0.5
+
+
 def test_what_stands_before_an_object_hides_it_as_much_as_a_picture_says():
     tall = Asset(name="screen", category="screen", bodies=(body("b", box((0.03, 0.12, 0.15), (0, 0, 0.075)), mass=0.3),))
     views = Views(ROBOT)

@@ -109,13 +109,16 @@ class NamedJob:
 def unique(jobs: Sequence[Job]) -> tuple[Job, ...]:
     """The jobs with a number behind every name that came before; raises ConfigError when one and the same job is there twice."""
     taken: set[str] = set()
+    known: dict[str, list[Job]] = {}  # those so far by their own names: a batch may have very many, and few of one name
     result: list[Job] = []
     for job in jobs:
-        if job in jobs[: len(result)]:
+        alike = known.setdefault(job.name, [])
+        if job in alike:
             raise ConfigError(f"{job.name!r} is asked for twice: {job}")
-        name, number = job.name, 2
+        name, number = job.name, 2 + max(len(alike) - 1, 0)
         while name in taken:
             name, number = f"{job.name}_{number}", number + 1
+        alike.append(job)
         taken.add(name)
         result.append(job if name == job.name else NamedJob(job=job, name=name))
     return tuple(result)

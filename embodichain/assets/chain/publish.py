@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -92,16 +93,23 @@ def index(out_dir: Path) -> list[dict[str, Any]]:
     """What is delivered under a folder, a row an asset: what it is, weighs and is made of, whose it is, and where it lies there."""
     found = []
     for file in finished(out_dir):
-        told = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-        found.append(
-            {
-                "name": told["name"], "category": told["category"], "licence": told["licence"], "mass": told["mass"],
-                "joints": sum(joint["kind"] != "fixed" for joint in told["joints"]), "bodies": len(told["bodies"]),
-                "flags": len(told["flags"]), "longest": max(told["extents"]), "material": told["bodies"][0]["material"]["name"],
-                "source": told["source"], "content_hash": told["content_hash"], "file": str(file.relative_to(out_dir)),
-            }
-        )  # fmt: skip
+        try:
+            found.append(_row(file, json.loads(file.with_suffix(".json").read_text(encoding="utf-8")), out_dir))
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise AssetError(
+                f"publish: {file.with_suffix('.json')} is no report of a delivered asset ({error!r}): move it away"
+            ) from error
     return found
+
+
+def _row(file: Path, told: Mapping[str, Any], out_dir: Path) -> dict[str, Any]:
+    """What the index says of one asset, by its report."""
+    return {
+        "name": told["name"], "category": told["category"], "licence": told["licence"], "mass": told["mass"],
+        "joints": sum(joint["kind"] != "fixed" for joint in told["joints"]), "bodies": len(told["bodies"]),
+        "flags": len(told["flags"]), "longest": max(told["extents"]), "material": told["bodies"][0]["material"]["name"],
+        "source": told["source"], "content_hash": told["content_hash"], "file": str(file.relative_to(out_dir)),
+    }  # fmt: skip
 
 
 def query(out_dir: Path, terms: Sequence[str]) -> list[dict[str, Any]]:
@@ -111,22 +119,33 @@ def query(out_dir: Path, terms: Sequence[str]) -> list[dict[str, Any]]:
     Raises:
         ConfigError: a term is none of those.
     """
+    asked = [_asked(term) for term in terms]
     rows = [row | {"file": str(out_dir / row["file"])} for row in index(out_dir)]
-    return [row for row in rows if all(_meets(row, term) for term in terms)]
+    return [row for row in rows if all(meets(row) for meets in asked)]
 
 
-def _meets(row: Mapping[str, Any], term: str) -> bool:
+_NUMBERS = ("mass", "joints", "bodies", "flags", "longest")
+_WORDS = ("name", "category", "licence", "material", "source", "content_hash", "file")
+
+
+def _asked(term: str) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether a row of the index meets a term; raises ConfigError for a term that none could."""
     split = _TERM.fullmatch(term)
-    if split is None or split[1] not in row:
-        raise ConfigError(f"cannot ask for {term!r}: write KEY=VALUE, KEY<NUMBER or KEY>NUMBER; available: {', '.join(row)}")
+    available = ", ".join((*_WORDS, *_NUMBERS))
+    if split is None or split[1] not in (*_NUMBERS, *_WORDS):
+        raise ConfigError(f"cannot ask for {term!r}: write KEY=VALUE, KEY<NUMBER or KEY>NUMBER; available: {available}")
     key, sign, value = split.groups()
     if sign == "=":
-        return str(row[key]) == value
+        return lambda row: str(row[key]) == value
+    if key not in _NUMBERS:
+        raise ConfigError(f"{term!r} compares {key}, which is no number: ask for {key}=VALUE; numbers: {', '.join(_NUMBERS)}")
     try:
         number = float(value)
-    except ValueError as error:
-        raise ConfigError(f"{term!r} compares with {value!r}, which is no number") from error
-    return row[key] < number if sign == "<" else row[key] > number
+    except ValueError:
+        number = math.nan
+    if math.isnan(number):
+        raise ConfigError(f"{term!r} compares with {value!r}, which is no number")
+    return lambda row: row[key] < number if sign == "<" else row[key] > number
 
 
 def _scenes(out_dir: Path, exhibits: Sequence[Exhibit]) -> list[Path]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import asdict
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 
 def use_one_core() -> None:
@@ -21,6 +23,8 @@ def serve(pipe: Connection) -> None:
     Sends ("stage", stage, part) as work goes on, then ("built", file, seconds, stages) or ("failed", reason, seconds, stages).
     """
     use_one_core()
+    with suppress(OSError):  # a file that fills the memory then costs this process, and no other
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     from embodichain.assets.chain import optimize
     from embodichain.assets.chain import record as record_room
     from embodichain.errors import EmbodiChainError

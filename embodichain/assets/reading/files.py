@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -66,10 +67,28 @@ class FileFacts:
         if self.up and self.front and self.up[-1] == self.front[-1]:
             raise ConfigError(f"up {self.up!r} and front {self.front!r} lie on one axis; they must be perpendicular")
         for name in ("size_m", "mass_kg", "shell_thickness_m", "wall_m"):
-            if not getattr(self, name) >= 0.0:
-                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be a finite number and not negative, got {getattr(self, name)}")
         if self.licence.strip():
             object.__setattr__(self, "licence", licences.canonical(self.licence))
+
+
+_KINDS: Mapping[str, type] = {
+    **dict.fromkeys(("size_m", "mass_kg", "shell_thickness_m", "wall_m"), float),
+    **dict.fromkeys(("bolted", "keep_pose"), bool),
+    "labels": list,
+    "materials": dict,
+}
+"""What JSON has for the fields of `FileFacts` that hold no word."""
+
+
+def _fits(key: str, value: object) -> bool:
+    """Whether a value of JSON is of the kind that a field of `FileFacts` holds."""
+    kind = _KINDS.get(key, str)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    words = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return isinstance(value, kind) and all(isinstance(word, str) for word in words)
 
 
 def facts_of(path: Path) -> FileFacts:
@@ -79,20 +98,22 @@ def facts_of(path: Path) -> FileFacts:
         return FileFacts()
     known = [entry.name for entry in fields(FileFacts)]
     try:
-        values = json.loads(beside.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        values = json.loads(beside.read_text(encoding="utf-8-sig"))
+    except (ValueError, OSError, RecursionError) as error:
         raise ConfigError(f"{beside} is no JSON: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{beside} must hold an object with fields of: {', '.join(known)}")
     for key in values:
         if key not in known:
             raise unknown(f"field of {beside.name}", key, known)
-    if isinstance(values.get("labels"), list):
-        values["labels"] = tuple(str(label) for label in values["labels"])
-    try:
-        return FileFacts(**values)
-    except TypeError as error:
-        raise ConfigError(f"{beside}: {error}") from error
+    for key, value in values.items():
+        if not _fits(key, value):
+            wanted = {float: "a number", bool: "true or false", list: "a list of words", dict: "words by part"}
+            expected = wanted.get(_KINDS.get(key, str), "a word")
+            raise ConfigError(f"{beside}: {key} is {value!r:.80}, expected {expected}")
+    if "labels" in values:
+        values["labels"] = tuple(values["labels"])
+    return FileFacts(**values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,5 +320,8 @@ def _share(part: Part, parts: tuple[Part, ...], whole: float, given: float) -> f
         return part.mass
     if given and all(other.mass for other in parts):
         return whole * (part.mass or 0.0) / given
-    sizes = [float(np.prod(np.ptp(other.mesh.vertices, axis=0))) if len(other.mesh.faces) else 0.0 for other in parts]
+    # By the boxes around them; of parts that are all flat, such as a sheet with a wall to come, by those boxes' diagonals.
+    spans = [np.ptp(other.mesh.vertices, axis=0) if len(other.mesh.faces) else np.zeros(3) for other in parts]
+    sizes = [float(np.prod(span)) for span in spans]
+    sizes = sizes if sum(sizes) > 0.0 else [float(np.linalg.norm(span)) for span in spans]
     return max(whole * sizes[parts.index(part)] / sum(sizes), 1e-6)

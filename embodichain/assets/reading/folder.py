@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -50,9 +51,7 @@ def survey(path: Path) -> Survey:
         if path.suffix.lower() not in READERS:
             raise AssetError(f"read: {path.name} is of an unknown format; available: {', '.join(READERS)}")
         return Survey(files=(path,), skipped={})
-    everything = sorted(file for file in path.rglob("*") if file.is_file())
-    lost = [file for file in path.rglob("*") if file.is_symlink() and not file.exists()]
-    skipped = dict.fromkeys(sorted(lost), "a link that leads nowhere")
+    everything, skipped = _files_below(path)
     candidates = []
     for file in everything:
         reason = _no_asset(file, path)
@@ -78,6 +77,31 @@ def survey(path: Path) -> Survey:
     if not found:
         raise AssetError(f"read: no readable file below {path}; formats: {', '.join(READERS)}")
     return Survey(files=tuple(found), skipped=skipped)
+
+
+def _files_below(path: Path) -> tuple[list[Path], dict[Path, str]]:
+    """Every file below a folder, in order, and what else there is that can be none, with the reason."""
+    found, skipped = list[Path](), dict[Path, str]()
+
+    def unread(error: OSError) -> None:
+        skipped[Path(error.filename)] = f"a folder that cannot be read: {error.strerror}"
+
+    for folder, folders, names in os.walk(path, onerror=unread):
+        for entry in (Path(folder) / name for name in (*folders, *names)):
+            try:
+                is_file = entry.is_file()
+            except OSError as error:  # in a folder that may be listed and not entered
+                skipped[entry] = f"cannot be looked at: {error.strerror}"
+                continue
+            if is_file:
+                found.append(entry)
+            elif not entry.exists():
+                skipped[entry] = "a link that leads nowhere"
+            elif not entry.is_dir():
+                skipped[entry] = "no file but a device or a pipe"
+            elif entry.is_symlink():
+                skipped[entry] = "a link to a folder, which is not followed: name that folder"
+    return sorted(found), dict(sorted(skipped.items()))
 
 
 def _owners(file: Path, belongs: Mapping[Path, Path]) -> list[Path]:

@@ -47,7 +47,12 @@ class GeneratorConfig:
     def __post_init__(self) -> None:
         if bool(self.url) == bool(self.command):
             raise ConfigError("give a generator either by --generator URL or by --generator-command 'program {prompt} {out}'")
-        if self.url and urllib.parse.urlsplit(self.url).scheme not in ("http", "https"):
+        try:
+            scheme = urllib.parse.urlsplit(self.url).scheme if self.url and urllib.parse.urlsplit(self.url).port != 0 else ""
+            shlex.split(self.command)
+        except ValueError as error:  # a port that is none, a quotation that does not end
+            raise ConfigError(f"generator {self.url or self.command!r} cannot be understood: {error}") from error
+        if self.url and scheme not in ("http", "https"):
             raise ConfigError(f"generator {self.url!r} is no http:// or https:// address")
         if self.command and "{out}" not in self.command:
             raise ConfigError(f"generator command {self.command!r} has no {{out}}: the file it must write")

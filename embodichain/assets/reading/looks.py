@@ -137,7 +137,7 @@ def stretched(look: Look, scale: NDArray[np.float64]) -> Look:
     faces = look.mesh.faces[:, ::-1] if np.prod(scale) < 0 else look.mesh.faces
     mesh = Mesh(vertices=look.mesh.vertices * scale, faces=np.ascontiguousarray(faces))
     normals = look.normals
-    if normals is not None and np.ptp(scale) != 0.0:
+    if normals is not None and (np.ptp(scale) != 0.0 or scale[0] < 0.0):
         normals = normals / np.where(scale == 0.0, 1.0, scale)
         normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
     return replace(look, mesh=mesh, normals=normals)
@@ -196,7 +196,10 @@ def _images(name: str, pictures: Mapping[str, Any]) -> dict[str, Image]:
         if picture is None:
             continue
         buffer = io.BytesIO()
-        kept = picture if picture.mode in ("1", "L", "LA", "RGB", "RGBA", "P") else picture.convert("RGBA")
-        kept.save(buffer, "PNG")
+        try:
+            kept = picture if picture.mode in ("1", "L", "LA", "RGB", "RGBA", "P") else picture.convert("RGBA")
+            kept.save(buffer, "PNG")
+        except Exception:  # decoders raise errors of every kind; `unkept` has a row for it, and the material keeps its colour
+            continue
         found[role] = Image(name=f"{name or 'material'}_{role}", data=buffer.getvalue())
     return found

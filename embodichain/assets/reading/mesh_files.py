@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from embodichain.assets.families.parts import Fate, Finish, Kept, Look, Part
 from embodichain.assets.geometry.shapes import diagonal
 from embodichain.assets.reading.detail import reduced
 from embodichain.assets.reading.looks import Color, joined, look_of, plain, tint
-from embodichain.assets.reading.unkept import OPTIONS, unkept
+from embodichain.assets.reading.unkept import OPTIONS, numbers_of_gltf, unkept
 from embodichain.errors import AssetError
 from embodichain.types import Joint, Mesh
 
@@ -27,6 +28,16 @@ SCENES = (".glb", ".gltf", ".dae", ".3mf")
 _UP = {".glb": "y", ".gltf": "y", ".3mf": "z"}
 """Axes that formats define; a COLLADA file says its own."""
 _COLLADA_UP = re.compile(rb"<up_axis>\s*([XYZ])_UP\s*</up_axis>")
+_UNITS = {
+    **dict.fromkeys(("meters", "meter", "m"), 1.0),
+    **dict.fromkeys(("centimeters", "centimeter", "cm"), 0.01),
+    **dict.fromkeys(("millimeters", "millimeter", "mm"), 0.001),
+    **dict.fromkeys(("microns", "micron"), 1e-6),
+    **dict.fromkeys(("inches", "inch", "in"), 0.0254),
+    **dict.fromkeys(("feet", "foot", "ft"), 0.3048),
+}
+"""Metres per unit, as trimesh and the formats call them: a 3MF file has its units in the singular."""
+_ARCHIVES = (".3mf", ".usdz")
 MAX_FACES = 8_000_000
 MAX_BYTES = 1 << 30
 THIN_ABOVE = 400_000
@@ -82,6 +93,10 @@ def read_objects(path: Path) -> Reading:
     announced = announced_faces(path)
     if announced > MAX_FACES:
         raise AssetError(f"read: {path} announces {announced} faces, more than {MAX_FACES}; decimate it first")
+    if (numbers := numbers_of_gltf(path)) > 3 * MAX_FACES:
+        raise AssetError(
+            f"read: {path} announces a list of {numbers} points or corners, more than {3 * MAX_FACES}; decimate it first"
+        )
     resolver = _Beside(path.parent)
     try:
         with path.open("rb") as file:
@@ -91,12 +106,16 @@ def read_objects(path: Path) -> Reading:
     except Exception as error:
         raise AssetError(f"read: {path} is no readable {kind[1:].upper()} file; it may be cut short or harmed ({error})") from error
     found: list[tuple[str, Look]] = []
-    points = 0
-    for name in scene.graph.nodes_geometry:
-        transform, geometry = scene.graph[name]
+    points, bare = 0, list[str]()
+    places = [(name, *scene.graph[name]) for name in scene.graph.nodes_geometry]
+    placed = sum(len(getattr(scene.geometry[geometry], "faces", ())) for _, _, geometry in places)
+    if placed > MAX_FACES:  # a small file may place one mesh very often
+        raise AssetError(f"read: {path} places {placed} faces in {len(places)} meshes, more than {MAX_FACES}; decimate it first")
+    for name, transform, geometry in places:
         shape = scene.geometry[geometry]
         if not isinstance(shape, trimesh.Trimesh) or len(shape.faces) == 0:
             points += len(getattr(shape, "vertices", ()))
+            bare.append(str(name))
             continue
         matrix = np.asarray(transform, np.float64)
         mesh = _placed(shape, matrix)
@@ -112,6 +131,10 @@ def read_objects(path: Path) -> Reading:
     scenes = kind in SCENES
     groups = _groups([look.mesh for _, look in found]) if scenes else [list(range(len(found)))]
     parts, rows = [], list[Kept]()
+    if bare:
+        reason = "points and lines have no surface to see or touch"
+        stated = f"{points} points in {', '.join(bare)}"[:200]
+        rows.append(Kept(of=path.name, what="points or lines", stated=stated, fate=Fate.DROPPED, reason=reason))
     for group in groups:
         look = joined([found[index][1] for index in group])
         largest = max(group, key=lambda index: _area(found[index][1].mesh))
@@ -188,6 +211,17 @@ def check(path: Path, formats: tuple[str, ...]) -> None:
         raise AssetError(f"read: {path} is empty")
     if size > MAX_BYTES:
         raise AssetError(f"read: {path} has {size >> 20} MiB, more than {MAX_BYTES >> 20}; decimate it first")
+    if path.suffix.lower() in _ARCHIVES and (unpacked := _unpacked_bytes(path)) > MAX_BYTES:
+        raise AssetError(f"read: {path} unpacks to {unpacked >> 20} MiB, more than {MAX_BYTES >> 20}; decimate it first")
+
+
+def _unpacked_bytes(path: Path) -> int:
+    """How large the files in an archive are by its directory, which readers do not exceed; 0 where it has none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(entry.file_size for entry in archive.infolist())
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):
+        return 0  # who reads it says so
 
 
 def announced_faces(path: Path) -> int:
@@ -301,9 +335,8 @@ def _up(path: Path) -> str:
 
 def _unit(scene: Any) -> float:
     """Metres per unit where a format states it."""
-    units = {"meters": 1.0, "m": 1.0, "centimeters": 0.01, "cm": 0.01, "millimeters": 0.001, "mm": 0.001, "inches": 0.0254}
     factor, times, unit = str(getattr(scene, "units", None) or "").rpartition(" * ")  # as trimesh puts COLLADA's
     try:
-        return units.get(unit, 0.0) * (float(factor) if times else 1.0)
+        return _UNITS.get(unit.lower(), 0.0) * (float(factor) if times else 1.0)
     except ValueError:
         return 0.0

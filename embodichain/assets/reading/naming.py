@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from embodichain.assets.families.parts import Fate, Kept, Part
 from embodichain.assets.reading.mesh_files import Reading
+from embodichain.errors import AssetError
 from embodichain.types import Joint
 
 _TAKEN = ("joints", "materials", "looks", "visual", "collision", "affordances", "world", "floor")
@@ -53,8 +55,14 @@ def numbered(paths: Sequence[str]) -> dict[str, str]:
 def named(reading: Reading) -> Reading:
     """The reading with names of bodies and joints that every format can bear, each unlike all others.
 
-    `titles` has the old ones, and the table a row for each.
+    `titles` has the old ones, and the table a row for each. Raises AssetError for bodies, or joints, of one name: what refers to
+    one of them could mean another.
     """
+    for what, known in (("bodies", reading.parts), ("joints", reading.joints)):
+        if twice := [name for name, count in Counter(entry.name for entry in known).items() if count > 1]:
+            raise AssetError(
+                f"read: several {what} are called {twice[0]!r}, or would be once their joints are made simple: rename them"
+            )
     names: dict[str, str] = {}
     taken: set[str] = {*_TAKEN}
 

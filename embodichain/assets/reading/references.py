@@ -78,11 +78,12 @@ def _text(path: Path) -> bytes:
 
 
 def _found(path: Path, names: Iterator[bytes] | list[bytes]) -> Iterator[Path]:
-    """The files that names mean beside a file or below its folder."""
+    """The files that names mean beside a file or below its folder: what lies elsewhere is not read for it."""
+    folder = path.parent.resolve()
     for name in names:
         relative = name.decode("utf-8", "replace").strip().removeprefix("file://").replace("\\", "/")
-        target = (path.parent / relative).resolve()
-        if target.is_file():
+        target = (folder / relative).resolve()
+        if target.is_relative_to(folder) and target.is_file():
             yield target
 
 

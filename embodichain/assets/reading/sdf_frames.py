@@ -162,12 +162,12 @@ class Frames:
         if not above:
             self.models.append(scope)
         for link in model.findall("link"):
-            full = f"{scope}::{link.get('name') or 'link'}"
+            full = self._new(f"{scope}::{link.get('name') or 'link'}", self.links)
             self.links[full] = Link(node=link, scope=scope, path=within[-1], static=static)
             self._places[full] = _place(pose_of(link), scope, "")
         self._frames(model, scope)
         for joint in model.findall("joint"):
-            full, child = f"{scope}::{joint.get('name') or 'joint'}", joint.find("child")
+            full, child = self._new(f"{scope}::{joint.get('name') or 'joint'}", self.joints), joint.find("child")
             held = child.text() if child is not None else "world"
             self.joints[full] = (joint, scope)
             self._of_joints[full] = _place(pose_of(joint), scope, held)
@@ -175,6 +175,12 @@ class Frames:
         for inner in model.findall("model"):
             self._take(inner, scope, within, version, static=static)
         self._include(model, scope, within, static=static)
+
+    def _new(self, full: str, known: Container[str]) -> str:
+        """A scoped name; raises AssetError when it is taken, for only one of the two could be kept."""
+        if full in known:
+            raise AssetError(f"read: two links or two joints of {self.path.name} are called {full!r}: rename one")
+        return full
 
     def _frames(self, where: Node, scope: str) -> None:
         for frame in where.findall("frame"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import struct
@@ -10,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from embodichain.assets.families.parts import Fate, Kept
+from embodichain.errors import AssetError
 
 _PICTURE = re.compile(r"^\s*(map_\w+|bump|disp|decal|refl|norm)\s+(.+?)\s*$", re.IGNORECASE)
 OPTIONS = re.compile(r"^(?:-[A-Za-z]\w*\s+(?:(?:on|off|[-+\d.eE]+)\s+)*)+")
 """Options that may stand before the name of a picture in a material of an OBJ file."""
 _SEEN = {"KHR_mesh_quantization", "EXT_texture_webp"}
 """Extensions of glTF that change nothing of what is kept."""
+_PACKED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
+"""Extensions without which a file's meshes cannot be read."""
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tga", ".tif", ".tiff", ".gif", ".ktx2")
 _GLTF = {
     "animations": "an asset moves by its joints",
     "skins": "an asset is rigid: it is as its file shows it at rest",
@@ -28,8 +33,57 @@ def unkept(path: Path, read: Sequence[Path]) -> Iterator[Kept]:
     for file in dict.fromkeys(read):
         if file.suffix.lower() == ".mtl":
             yield from _of_materials(file)
+        elif file.suffix.lower() in _PICTURES:
+            yield from _of_picture(file.name, file.read_bytes())
     if path.suffix.lower() in (".glb", ".gltf"):
-        yield from _of_gltf(path.name, _content(path))
+        yield from _of_gltf(path.name, content := _content(path))
+        for name, data in _embedded(path, content):
+            yield from _of_picture(name, data)
+
+
+def numbers_of_gltf(path: Path) -> int:
+    """The length of the longest list of indices or points that a glTF file promises, 0 for other files.
+
+    Raises AssetError for a file whose meshes are compressed, of which readers would make nothing, or a point.
+    """
+    if path.suffix.lower() not in (".glb", ".gltf"):
+        return 0
+    content = _content(path)
+    try:
+        if packed := sorted({*content.get("extensionsRequired", ())} & {*_PACKED}):
+            raise AssetError(
+                f"read: the meshes of {path.name} are compressed ({packed[0]}): unpack them, by gltf-transform for example"
+            )
+        return max((int(entry["count"]) for entry in content.get("accessors", ())), default=0)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return 0  # who reads it says so
+
+
+def _embedded(path: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+    """The pictures within a binary glTF file, by name."""
+    if path.suffix.lower() != ".glb" or not content.get("images"):
+        return
+    data = path.read_bytes()
+    start = 28 + int.from_bytes(data[12:16], "little")  # behind the headers of the file and of its two chunks
+    for number, image in enumerate(content["images"]):
+        try:
+            if "bufferView" in image:
+                view = content["bufferViews"][image["bufferView"]]
+                at = start + view.get("byteOffset", 0)
+                yield str(image.get("name") or f"picture {number}"), data[at : at + view["byteLength"]]
+        except (AttributeError, LookupError, TypeError):
+            yield f"picture {number}", b""
+
+
+def _of_picture(name: str, data: bytes) -> Iterator[Kept]:
+    """A row for a picture that nobody can decode: its material would lose it in silence."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            picture.load()
+    except Exception as error:  # decoders of pictures raise errors of every kind
+        yield _dropped(name, "picture", f"{len(data)} bytes", f"it cannot be decoded: {str(error)[:160] or type(error).__name__}")
 
 
 def _dropped(of: str, what: str, stated: str | float, reason: str) -> Kept:
@@ -65,6 +119,8 @@ def _content(path: Path) -> Mapping[str, Any]:
 
 
 def _of_gltf(of: str, content: Mapping[str, Any]) -> Iterator[Kept]:
+    if len(content.get("scenes", ())) > 1:
+        yield _dropped(of, "scenes", float(len(content["scenes"])), "an asset is what the file's main scene shows")
     for what, reason in _GLTF.items():
         if content.get(what):
             yield _dropped(of, what, float(len(content[what])), reason)

@@ -77,6 +77,8 @@ class _Robot:
             parent, child = self._end(joint, "parent"), self._end(joint, "child")
             if child in self.joints:
                 raise AssetError(f"read: link {child!r} of {path.name} has two parent joints; a tree needs one")
+            if (name := joint.get("name") or "") and name in (other.get("name") for other, _ in self.joints.values()):
+                raise AssetError(f"read: two joints of {path.name} are called {name!r}; a mimic could mean either: rename one")
             self.joints[child] = (joint, parent)
         self.colors: dict[str, Color] = {}
         for entry in robot.findall("material"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +31,22 @@ class RingView:
         self._observer: Observer | None = None
         self._pid = 0
 
-    def of(self, pid: int) -> Observer | None:
-        """The ring of process `pid`; None if it has none now."""
-        if self._observer is not None and pid == self._pid:
-            if not self._observer.stats().closed:
-                return self._observer
-            self._observer = None
-        self._pid = pid
-        for path in host.rings():
-            if path.name.startswith(f"{host.PREFIX}{pid}-"):
-                self._observer = _open(path)
+    def of(self, pid: int, named: Sequence[Path] = ()) -> Observer | None:
+        """The ring of process `pid`, or else the first of those `named` that goes on; None if there is none on this machine."""
+        if self._observer is None or pid != self._pid or self._observer.ended:
+            self._pid = pid
+            paths = [path for path in host.rings() if path.name.startswith(f"{host.PREFIX}{pid}-")]
+            self._observer = next(filter(None, map(_open, (*paths, *named))), None)
         return self._observer
 
 
 def _open(path: Path) -> Observer | None:
-    """Opens the ring at `path`; None if its owner has closed it."""
+    """Opens the ring at `path`; None if its owner has closed it, or it is on another machine."""
     try:
-        return Observer.open(path)
+        found = Observer.open(path)
     except RingError:
         return None
+    return None if found.ended else found
 
 
 def slots(observer: Observer) -> dict[str, Any]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import secrets
 import signal
+import socket
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -19,8 +21,9 @@ from fastapi import Body, FastAPI, Header, HTTPException, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 
 from embodichain.errors import ConfigError
+from embodichain.lines import strict_json
 from embodichain.operations.watch.exposition import exposition
-from embodichain.operations.watch.view import RunView
+from embodichain.operations.watch.view import RunView, told_apart
 from embodichain.processes import call, send_signal
 from embodichain.ray_engine.start import NoCluster, Refused
 from embodichain.ray_engine.visit import visit
@@ -53,6 +56,8 @@ class WatchConfig:
     """Token that is required to change a run's replay bound or to stop a run; empty forbids both."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.port < 65536:
+            raise ConfigError(f"port must be 0..65535, got {self.port}")
         if not self.runs and not self.address:
             raise ConfigError("there is nothing to watch: give run folders, or --address")
         if self.token and len(self.token) < 16:
@@ -64,7 +69,8 @@ class Watcher:
 
     def __init__(self, config: WatchConfig) -> None:
         """Raises RunError for a folder that is no run."""
-        self.views = [RunView(path) for path in config.runs]
+        paths = list(dict.fromkeys(path.resolve() for path in config.runs))
+        self.views = [RunView(path, name) for path, name in zip(paths, told_apart(paths), strict=True)]
         self._lock = threading.Lock()
         self._made_at = -1e9
         self._made: dict[str, Any] = {}
@@ -122,8 +128,8 @@ def application(config: WatchConfig) -> FastAPI:
         return Response((page / full).read_bytes(), media_type=_TYPES[full])
 
     @app.get("/api/snapshot")
-    def snapshot() -> dict[str, Any]:
-        return watcher.snapshot()
+    def snapshot() -> Response:
+        return Response(strict_json(watcher.snapshot()), media_type="application/json")
 
     @app.get("/api/events")
     async def events(request: Request) -> StreamingResponse:
@@ -160,9 +166,13 @@ def application(config: WatchConfig) -> FastAPI:
         view = _view(watcher, index)
         if not 1 <= max_reads <= MAX_READS_LIMIT:
             raise HTTPException(422, f"K must be 1..{MAX_READS_LIMIT}, got {max_reads}")
-        partial = view.path / f".{WISHES_FILE}.partial"
-        partial.write_text(json.dumps({"max_reads": max_reads}), encoding="utf-8")
-        partial.replace(view.path / WISHES_FILE)  # the run reads this file every two seconds; only it may change its ring
+        partial = view.path / f".{WISHES_FILE}.{secrets.token_hex(4)}.partial"
+        try:
+            partial.write_text(json.dumps({"max_reads": max_reads}), encoding="utf-8")
+            partial.replace(view.path / WISHES_FILE)  # the run reads this file every two seconds; only it may change its ring
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise HTTPException(409, f"the run's folder cannot be written: {error.strerror}") from None
         return {"asked": {"max_reads": max_reads}}
 
     @app.post("/api/runs/{index}/stop")
@@ -170,28 +180,34 @@ def application(config: WatchConfig) -> FastAPI:
         _allow(config, authorization)
         view = _view(watcher, index)
         pid = view.pid
-        if view.ring_path is None or not _interrupt(view, pid):
+        if not _interrupt(view, pid):
             raise HTTPException(409, "the run does not stream now")
         return {"stopping": pid}
 
     return app
 
 
-def serve(config: WatchConfig) -> None:
-    """Serves until Ctrl-C; raises RunError for a folder that is no run, ConfigError if the port is taken."""
-    app = application(config)
-    server = uvicorn.Server(uvicorn.Config(app, host=config.host, port=config.port, log_level="warning", access_log=False))
+def serve(config: WatchConfig, ready: Callable[[str], None] = lambda url: None) -> None:
+    """Serves until Ctrl-C; calls `ready` with the page's URL once it listens.
+
+    Raises RunError for a folder that is no run, ConfigError if the address cannot be used or the port is taken.
+    """
+    app, family = application(config), socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:
-        server.run()
-    except SystemExit as error:  # uvicorn logs the reason and exits
-        raise ConfigError(f"cannot listen on {config.host}:{config.port}: choose another --port") from error
+        listening = socket.create_server((config.host, config.port), family=family)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"cannot listen on {config.host}:{config.port}: {reason}; choose another --port") from error
+    with listening:
+        ready(f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{listening.getsockname()[1]}")
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run([listening])
 
 
 async def _events(watcher: Watcher, request: Request) -> AsyncIterator[str]:
     """Server-sent events. Each contains a whole snapshot, so that a page that reconnects misses nothing."""
     while not await request.is_disconnected():
         made = await asyncio.to_thread(watcher.snapshot)
-        yield f"data: {json.dumps(made)}\n\n"
+        yield f"data: {strict_json(made)}\n\n"
         await asyncio.sleep(_EVERY_S)
 
 
@@ -223,5 +239,6 @@ def _allow(config: WatchConfig, authorization: str) -> None:
     """Raises an HTTP error unless the request has the token."""
     if not config.token:
         raise HTTPException(403, "this page only shows: start it with a token to allow actions")
-    if not hmac.compare_digest(authorization.encode(), f"Bearer {config.token}".encode()):
+    # Headers come decoded as Latin-1, whatever the client's bytes mean; a token of the environment may be any bytes.
+    if not hmac.compare_digest(authorization.encode("latin-1"), f"Bearer {config.token}".encode(errors="surrogateescape")):
         raise HTTPException(401, "the token is not the one that this page was started with")

@@ -6,6 +6,10 @@ import fcntl
 import itertools
 import json
 import os
+import platform
+import threading
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +21,9 @@ from embodichain.lines import json_lines
 from embodichain.operations.watch import ring_view
 from embodichain.operations.watch.records import Records
 from embodichain.operations.watch.ring_view import RingView
+from embodichain.ring.stats import Observer
 from embodichain.ring.waiting import Waiting
-from embodichain.types import LOCK_FILE
+from embodichain.types import LOCK_FILE, RING_FILE
 
 _POINTS = 160
 """Most points of a curve on the page."""
@@ -27,25 +32,48 @@ _RECENT = 50
 _STREAM_RECENT = 5
 """Number of stream records, two seconds apart, over which waiting times are computed."""
 _MEASURED = "held_out"
+_FRESH_S = 60.0
+"""How old the last step of a run on another machine may be for it to count as streaming [s]."""
 
 
 class RunView:
-    """One run folder. For one thread at a time."""
+    """One run folder. For any thread."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises RunError when `path` is no run folder."""
-        if not (path / "config.yaml").exists():
-            raise RunError(f"{path} is not a run folder: it has no config.yaml")
+    def __init__(self, path: Path, name: str = "") -> None:
+        """`name` is what the page calls the run, by default as its folder. Raises RunError for what is no run folder."""
         self.path = path
-        self.config: dict[str, Any] = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-        self._records = Records(path / "metrics.jsonl")
+        self.name = name or path.resolve().name
+        self.config = _config(path / "config.yaml")
+        self._records = [Records(path / "metrics.jsonl")]
         self._ring = RingView()
+        self._lock = threading.Lock()
+
+    @property
+    def num_rings(self) -> int:
+        """How many learner nodes the run has, each of which has a ring of its own."""
+        return int(self.config["train"].get("nodes", 1))
+
+    @property
+    def _session(self) -> dict[str, Any]:
+        """The note of the process that worked on the run last; empty before the first."""
+        return next((note for note in reversed(json_lines(self.path / "sessions.jsonl")) if "pid" in note), {})
 
     @property
     def pid(self) -> int:
         """The process that worked on the run last; 0 before the first."""
-        notes = json_lines(self.path / "sessions.jsonl")
-        return next((int(note["pid"]) for note in reversed(notes) if "pid" in note), 0)
+        return int(self._session.get("pid", 0))
+
+    @property
+    def _alive(self) -> bool:
+        """Whether a process of this machine works on the run: the number of one that has died may be another's by now."""
+        pid = self.pid
+        return bool(pid) and _lives(pid) and (self.holds_folder(pid) or not os.access(self.path / LOCK_FILE, os.R_OK))
+
+    def _observer(self) -> Observer | None:
+        """The run's ring, or the first of its rings that is on this machine; None if there is none."""
+        notes = sorted(self.path.glob(RING_FILE.replace(".", "*.")))
+        named = [Path(text) for note in notes if (text := _text(note).strip())]
+        return self._ring.of(self.pid if self._alive else 0, named)
 
     def holds_folder(self, pid: int) -> bool:
         """Whether the process `pid` works on this run now: it has locked the folder, which nobody else and no dead process has."""
@@ -67,27 +95,46 @@ class RunView:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The summary of the run; empty before it has ended for the first time."""
-        path = self.path / "summary.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        """The summary of the run; empty before it has ended for the first time, and where it cannot be read."""
+        try:
+            found = json.loads(_text(self.path / "summary.json") or "{}")
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def snapshot(self) -> dict[str, Any]:
         """Everything that the page shows of this run, as JSON values."""
-        self._records.read_on()
-        summary, pid = self.summary, self.pid
-        observer = self._ring.of(pid) if pid and _lives(pid) else None
-        train, stream = self._records.of("train"), self._records.of("stream")
-        step = int(self._records.last("train").get("step", 0))
-        state = self._state(summary, alive=bool(pid) and _lives(pid), streams=observer is not None, step=step)
+        with self._lock:
+            return self._snapshot()
+
+    def _snapshot(self) -> dict[str, Any]:
+        further = [self.path / f"metrics-{number}.jsonl" for number in range(len(self._records), self.num_rings)]
+        self._records += map(Records, further)
+        for records in self._records:
+            records.read_on()
+        first, last = self._records[0], [records.last("stream") for records in self._records]
+        summary, alive, observer = self.summary, self._alive, self._observer()
+        train, stream = first.of("train"), first.of("stream")
+        step = int(first.last("train").get("step", 0))
+        written_s = time.time() - float(first.last("train").get("time", 0.0))
+        # Of a run elsewhere, and of one whose rings are elsewhere, there is nothing to see but what it writes.
+        far = self.num_rings > 1 if alive else self._session.get("host", platform.node()) != platform.node()
+        streams = observer is not None or (far and written_s < _FRESH_S)
+        state = self._state(summary, alive=alive, streams=streams, step=step)
+        deaths = Counter[str]()
+        for one in last:
+            deaths.update(one.get("deaths", {}))
         return {
-            "name": self.path.name,
+            "name": self.name,
             "recipe": str(self.config.get("recipe", "")),
             "state": state,
-            "pid": pid,
+            "pid": self.pid,
+            "rings": self.num_rings,
+            "note": _note(self.num_rings),
             "step": step,
             "steps": int(self.config["train"]["steps"]),
             "elapsed_s": round(train[-1]["time"] - train[0]["time"], 1) if len(train) > 1 else 0.0,
-            "published": int(self._records.last("stream").get("published", 0)),
+            "published": sum(int(one.get("published", 0)) for one in last),
             "samples_per_s": _recent(train, "samples_per_s"),
             "trajectories_per_s": _rate(stream, "published"),
             "experience": {
@@ -99,21 +146,21 @@ class RunView:
             "histogram": self._histogram(summary, observer),
             "ring": ring_view.slots(observer) if observer is not None else None,
             "people": ring_view.participants(observer) if observer is not None else [],
-            "deaths": self._records.last("stream").get("deaths", summary.get("deaths", {})),
+            "deaths": dict(deaths) if any(last) else summary.get("deaths", {}),
             "losses": _losses(train),
-            "held_out": _curve(self._records.of(_MEASURED), "step", "loss_action"),
+            "held_out": _curve(first.of(_MEASURED), "step", "loss_action"),
             "age": {"now": _recent(train, "experience_age_s"), "curve": _curve(train, "step", "experience_age_s", smooth=True)},
             "reads": _recent(train, "experience_reads"),
-            "success": summary.get("evaluation", []) or self._records.of("evaluate"),
+            "success": summary.get("evaluation", []) or first.of("evaluate"),
             "pictures": sorted(path.name for path in (self.path / "frames").glob("*.png")),
             "live_picture": observer is not None and any(field.name == "rgb" for field in observer.spec.trajectory.fields),
         }
 
     def live_picture(self) -> bytes | None:
         """A PNG of the latest trajectory; None if there is no ring with pictures."""
-        pid = self.pid
-        observer = self._ring.of(pid) if pid and _lives(pid) else None
-        return ring_view.newest_picture(observer) if observer is not None else None
+        with self._lock:
+            observer = self._observer()
+            return ring_view.newest_picture(observer) if observer is not None else None
 
     def picture(self, name: str) -> bytes | None:
         """A picture from the folder `frames` by its file name; None if there is none of that name."""
@@ -151,6 +198,46 @@ class RunView:
             "used_up": stats.retired,
             "of": "trajectories in the ring now",
         }
+
+
+def told_apart(paths: Sequence[Path]) -> list[str]:
+    """A name for each of several folders: as many of the last words of their paths as tell them apart."""
+    for words in itertools.count(1):
+        names = ["/".join(path.parts[-words:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise AssertionError("paths differ somewhere")
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """What a run is configured as; raises RunError for what is no run's."""
+    if not path.exists():
+        raise RunError(f"{path.parent} is not a run folder: it has no config.yaml")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RunError(f"cannot read {path}: {error}") from error
+    if not isinstance(config, dict) or not all(isinstance(config.get(part), dict) for part in ("train", "ring")):
+        raise RunError(f"{path.parent} is not a run folder: its config.yaml is of something else, such as an evaluation")
+    return config
+
+
+def _text(path: Path) -> str:
+    """The content of a file; empty where there is none, as when its folder is removed meanwhile."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _note(num_rings: int) -> str:
+    """What is to be known of the figures of a run with several rings."""
+    if num_rings == 1:
+        return ""
+    return (
+        f"The run has {num_rings} rings, on as many learner nodes: trajectories published and workers lost are those of all, "
+        "everything else is of the first, and the map of one that is on this machine."
+    )
 
 
 def _lives(pid: int) -> bool:
