@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RobotError
+from embodichain.robots.chains import open_gripper
 from embodichain.types import Robot
 
 Floats = NDArray[np.float64]
@@ -56,8 +57,8 @@ def arm_geometry(robot: Robot, arm_index: int) -> ArmGeometry:
     for other in robot.arms:
         for name, value in zip(other.joints, other.home, strict=True):
             data.qpos[model.joint(name).qposadr[0]] = value
-        for name in other.gripper_joints:
-            data.qpos[model.joint(name).qposadr[0]] = model.joint(name).range[1]
+        for name, value in open_gripper(model, other).items():
+            data.qpos[model.joint(name).qposadr[0]] = value
     data.qpos[model.jnt_qposadr[joints]] = 0.0
     mujoco.mj_kinematics(model, data)
     frames = [(data.xanchor[joint].copy(), _frame_with_z(data.xaxis[joint])) for joint in joints]
