@@ -109,12 +109,15 @@ def linkage(name, *, drive="tendon", coupled=True, flange=0.1):
 
 def robot(arms, cameras='<camera name="front" pos="0.62 0 0.72" xyaxes="0 1 0 -0.72 0 0.65" fovy="50"/>'):
     """MJCF of arms, each (name, rows, position, yaw [deg], home, (text, actuators, couplings) of its hand)."""
-    bodies, actuators, couplings, tendons = "", "", "", ""
+    bodies, actuators, couplings, tendons, excludes = "", "", "", "", ""
     home = []
     for name, rows, position, yaw_deg, posture, (tool, motors, loops) in arms:
         bodies += arm(name, rows, position, yaw_deg, tool)
         actuators += servos(name, rows) + motors
         couplings += loops
+        for first in range(1, len(rows)):  # links that touch by construction
+            for second in range(first + 2, min(first + 4, len(rows) + 1)):
+                excludes += f'<exclude body1="{name}_link{first}" body2="{name}_link{second}"/>'
         if f"{name}_split" in motors:
             both = "".join(f'<joint joint="{name}_driver_{side}" coef="0.5"/>' for side in "ab")
             tendons += f'<fixed name="{name}_split">{both}</fixed>'
@@ -122,5 +125,5 @@ def robot(arms, cameras='<camera name="front" pos="0.62 0 0.72" xyaxes="0 1 0 -0
     return f"""<mujoco model="made"><compiler angle="radian" eulerseq="xyz" autolimits="true"/>
       <default><geom condim="3"/></default>
       <worldbody>{cameras}{bodies}</worldbody>
-      <tendon>{tendons}</tendon><equality>{couplings}</equality><actuator>{actuators}</actuator>
+      <contact>{excludes}</contact><tendon>{tendons}</tendon><equality>{couplings}</equality><actuator>{actuators}</actuator>
       <keyframe><key name="home" qpos="{" ".join(map(str, home))}"/></keyframe></mujoco>"""
