@@ -10,7 +10,7 @@ import trimesh
 from embodichain.errors import ConfigError, RobotError
 from embodichain.motion.kinematics import Chain
 from embodichain.robots import ROBOTS, dual_piper, get, load_mjcf
-from embodichain.robots.chains import open_gripper
+from embodichain.robots.geometry import open_gripper
 from embodichain.types import CONTROL_HZ, Robot
 
 PUBLISHED = (  # alpha [deg], a, d, theta offset [deg], lower, upper

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import mujoco
 
-from embodichain.robots.chains import Limb, gripper_travel
+from embodichain.robots.chains import Limb
+from embodichain.robots.geometry import gripper_travel
 from embodichain.types import ArmParts, Robot
 
 

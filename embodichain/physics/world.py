@@ -31,7 +31,7 @@ from embodichain.physics.grains import NAME, GrainIndex, add_grains
 from embodichain.physics.readout import Readout
 from embodichain.physics.stepping import Stepper
 from embodichain.physics.surfaces import paint
-from embodichain.robots.chains import gripper_travel
+from embodichain.robots.geometry import gripper_travel
 from embodichain.types import ArmParts, Asset, Grains, Light, ObjectPlacement, Pose, Robot, Scene, Texture
 from embodichain.types.poses import compose
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from embodichain.errors import RobotError
 from embodichain.robots.linkages import corners, hand_hinges
-from embodichain.types import Arm
 
 _HINGE, _SLIDE, _FREE = (int(k) for k in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_FREE))
 _TIP_WORDS = ("tcp", "pinch", "grasp", "grip", "tip", "attachment", "eef", "ee", "tool")
@@ -133,21 +132,6 @@ def opening_signs(model: mujoco.MjModel, joints: Sequence[int]) -> NDArray[np.fl
     return np.where(np.abs(ranges[:, 0]) > np.abs(ranges[:, 1]), -1.0, 1.0)
 
 
-def gripper_travel(model: mujoco.MjModel, arm: Arm, prefix: str = "") -> tuple[float, ...]:
-    """Change of the opening for one unit of each gripper joint [m/m, m/rad]; `prefix` stands before the robot's names."""
-    if arm.gripper_travel or not arm.gripper_joints:
-        return arm.gripper_travel
-    signs = opening_signs(model, [model.joint(prefix + name).id for name in arm.gripper_joints])
-    return tuple(float(sign) for sign in signs)
-
-
-def open_gripper(model: mujoco.MjModel, arm: Arm, prefix: str = "") -> dict[str, float]:
-    """Positions of all joints of the open gripper [m, rad], by name in the robot, those that nothing drives included."""
-    travel = gripper_travel(model, arm, prefix)
-    driven = {name: arm.gripper_open / (one * len(travel)) for name, one in zip(arm.gripper_joints, travel, strict=True)}
-    return {**driven, **dict(arm.gripper_rest)}
-
-
 def tip_pose(
     model: mujoco.MjModel,
     data: mujoco.MjData,
@@ -197,11 +181,10 @@ def tip_pose(
             position = end - approach * _FINGER_DEPTH
         elif not _NAMED_DEPTH[0] <= depth <= _NAMED_DEPTH[1]:
             position = center + (depth - _FINGER_DEPTH) * approach
-    if closing is None:
-        closing = np.cross(approach, np.eye(3)[np.argmin(np.abs(approach))])
-    closing = closing - np.dot(closing, approach) * approach
-    closing /= np.linalg.norm(closing)
-    tip = np.stack([np.cross(closing, approach), closing, approach], axis=1)
+    beside: NDArray[np.float64] = np.cross(approach, np.eye(3)[np.argmin(np.abs(approach))]) if closing is None else closing
+    beside = beside - np.dot(beside, approach) * approach
+    beside /= np.linalg.norm(beside)
+    tip = np.stack([np.cross(beside, approach), beside, approach], axis=1)
     hand = data.xmat[limb.hand].reshape(3, 3)
     quaternion = np.empty(4)
     mujoco.mju_mat2Quat(quaternion, (hand.T @ tip).ravel())

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import mujoco
 
 from embodichain.errors import RobotError
-from embodichain.robots.chains import Limb, gripper_travel, open_gripper
+from embodichain.robots.chains import Limb
+from embodichain.robots.geometry import Floats, gripper_travel, open_gripper
 from embodichain.types import Arm, Robot, Vec3, rotate
 
 _SUNK = 0.002
@@ -180,11 +181,11 @@ def _judged(
     return faults, notes
 
 
-def _in_world(robot: Robot, point: object) -> Vec3:
+def _in_world(robot: Robot, point: Floats) -> Vec3:
     x, y, z = (rotate(robot.world_from_base.quaternion, point) + robot.world_from_base.position).tolist()
     return x, y, z
 
 
-def _turned(robot: Robot, direction: object) -> Vec3:
+def _turned(robot: Robot, direction: Floats) -> Vec3:
     x, y, z = rotate(robot.world_from_base.quaternion, direction).tolist()
     return x, y, z

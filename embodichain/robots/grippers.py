@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from embodichain.robots.chains import Limb, opening_signs, under
 from embodichain.robots.linkages import Linkage, corners, find_linkage, gap_between, pad_geoms
-from embodichain.types import FINGERS, Fingers
+from embodichain.types.robots import FINGERS, Fingers
 
 Floats = NDArray[np.float64]
 
@@ -73,7 +73,7 @@ def _sliding(model: mujoco.MjModel, data: mujoco.MjData, limb: Limb) -> Gripper:
     if len(slides) == 2:
         gaps = _gap(model, data, limb, signs, fingers), _gap(model, data, limb, -signs, fingers)
         if gaps[1] > gaps[0] + _MISPLACED:  # it opens towards the end that is nearer to 0
-            signs, gaps = -signs, gaps[::-1]
+            signs, gaps = -signs, (gaps[1], gaps[0])
     ranges = np.sort(signs[:, None] * model.jnt_range[slides], axis=1)
     least, opening, zeros = float(np.sum(ranges[:, 0])), float(np.sum(ranges[:, 1])), {}
     if gaps is not None and _collide(model, fingers) and gaps[0] > _MISPLACED and abs(opening - gaps[0]) > _MISPLACED:

@@ -154,7 +154,7 @@ def find_linkage(
         return f"its driven joint {model.joint(loose[ranges.index(None)]).name!r} has no range: give it one, from open to closed"
     best: _Measured | None = None
     for turned in (False, True) if loose else (False,):
-        followers = [(joint, r[::-1] if turned else r) for joint, r in zip(loose, ranges, strict=True) if r is not None]
+        followers = [(joint, (r[1], r[0]) if turned else r) for joint, r in zip(loose, ranges, strict=True) if r is not None]
         measured = _measure(model, data, last, hand, leader, ends, followers, fingers)
         if best is None or np.ptp(measured.gaps) > np.ptp(best.gaps):
             best = measured

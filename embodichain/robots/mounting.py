@@ -8,8 +8,9 @@ import mujoco
 import numpy as np
 
 from embodichain.robots.chains import Limb
-from embodichain.types import TABLE_SIZE, Camera, Pose
-from embodichain.types.poses import turn
+from embodichain.types.poses import Pose, turn
+from embodichain.types.robots import Camera
+from embodichain.types.scenes import TABLE_SIZE
 
 HEAD = Camera(name="head", fovy=50.0)
 """The camera of a robot whose file has none."""

@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from embodichain.errors import RobotError
-from embodichain.types import Arm
+from embodichain.types.robots import Arm
 
 _MOVING = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
 
