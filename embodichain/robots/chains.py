@@ -166,7 +166,8 @@ def tip_pose(
     if closing is not None:
         approach = approach - np.dot(approach, closing) * closing
     if np.linalg.norm(approach) < 1e-3:
-        approach = axis.copy() if closing is None or abs(np.dot(axis, closing)) < 0.9 else np.cross(axis, closing)
+        along = closing is None or abs(np.dot(axis, closing)) < 0.9
+        approach = np.asarray(axis if along else np.cross(axis, closing), np.float64).copy()
     # Most wrists turn about the approach. Where the geometry agrees, take the hinge's axis: asymmetric fingers do not affect it.
     approach /= np.linalg.norm(approach)
     if abs(np.dot(approach, axis)) > 0.9 and (closing is None or abs(np.dot(axis, closing)) < 0.1):
@@ -181,7 +182,7 @@ def tip_pose(
             position = end - approach * _FINGER_DEPTH
         elif not _NAMED_DEPTH[0] <= depth <= _NAMED_DEPTH[1]:
             position = center + (depth - _FINGER_DEPTH) * approach
-    beside: NDArray[np.float64] = np.cross(approach, np.eye(3)[np.argmin(np.abs(approach))]) if closing is None else closing
+    beside = np.asarray(np.cross(approach, np.eye(3)[np.argmin(np.abs(approach))]) if closing is None else closing, np.float64)
     beside = beside - np.dot(beside, approach) * approach
     beside /= np.linalg.norm(beside)
     tip = np.stack([np.cross(beside, approach), beside, approach], axis=1)
