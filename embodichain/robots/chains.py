@@ -166,8 +166,9 @@ def tip_pose(
     if closing is not None:
         approach = approach - np.dot(approach, closing) * closing
     if np.linalg.norm(approach) < 1e-3:
-        along = closing is None or abs(np.dot(axis, closing)) < 0.9
-        approach = np.asarray(axis if along else np.cross(axis, closing), np.float64).copy()
+        approach = axis.copy()
+        if closing is not None and abs(np.dot(axis, closing)) >= 0.9:
+            approach = np.asarray(np.cross(axis, closing), np.float64)
     # Most wrists turn about the approach. Where the geometry agrees, take the hinge's axis: asymmetric fingers do not affect it.
     approach /= np.linalg.norm(approach)
     if abs(np.dot(approach, axis)) > 0.9 and (closing is None or abs(np.dot(axis, closing)) < 0.1):
