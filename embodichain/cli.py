@@ -88,6 +88,9 @@ COMMANDS: dict[str, Command] = {
         "build a robot's reachability table and draw it",
         "sim",
     ),
+    "robot": Command(
+        "embodichain.commands.robots:robot", "say what a robot's file holds and which tasks it can do: `robot check FILE`", "sim"
+    ),
     "scene": Command(
         "embodichain.commands.worlds:scene", "sample scenes of a task as USD files, with pictures: `scene sample`", "sim"
     ),

@@ -98,12 +98,23 @@ class WorldConfig:
         self._follow(common(self.tasks))
 
     def _follow(self, benchmark: str) -> None:
-        """Sets robot and physics to those of the tasks' benchmark, or back; raises ConfigError for settings that it cannot have."""
+        """Sets robot and physics to those of the tasks' benchmark, or back; raises ConfigError for settings that it cannot have.
+
+        A benchmark's robot and physics together are what earlier tasks brought, and go with them. One without the other was asked
+        for by name, and is never replaced.
+        """
+        brought = self.robot == self.physics and self.robot in BENCHMARKS
         for name, usual in (("robot", "dual_piper"), ("physics", "mujoco")):
-            if (got := getattr(self, name)) == usual or got in BENCHMARKS:
+            got = getattr(self, name)
+            if brought or got in (usual, benchmark):
                 object.__setattr__(self, name, benchmark or usual)
             elif benchmark:
                 raise ConfigError(f"tasks of {benchmark} bring their own {name}, got {name}={got!r}: leave it out")
+            elif got in BENCHMARKS:
+                raise ConfigError(
+                    f"{name} {got!r} acts in tasks of {got} alone, got {', '.join(self.tasks)}: choose tasks of the benchmark, as "
+                    f"{got}:NAME, or leave {name} out"
+                )
         if not benchmark:
             return
         wanted = {

@@ -25,7 +25,7 @@ from embodichain.expand.visual import VisualConfig
 from embodichain.motion.action import ActionCodec
 from embodichain.prepare import prepare
 from embodichain.stages import SceneStage
-from embodichain.types import Pose, Scene, WorldState
+from embodichain.types import Pose, Push, Scene, WorldState
 from embodichain.types.mishaps import pushes_at
 from embodichain.world import Split
 
@@ -129,6 +129,8 @@ class TaskEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._scene: Scene | None = None
         self._state: WorldState | None = None
         self._number, self._steps, self._progress = 0, 0, 0.0
+        self._shoved: tuple[Push, ...] = ()
+        """External forces by which the expert provokes a failure, during the next control step."""
 
     # ------------------------------------------------------------------------------------------------------------ gymnasium
 
@@ -154,7 +156,7 @@ class TaskEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             except SceneError:
                 if asked is not None or not left:
                     raise
-        self._scene, self._state = scene, state
+        self._scene, self._state, self._shoved = scene, state, ()
         self._number, self._steps, self._progress = number, 0, 0.0
         self._grader = self._task.grader(self.scene)
         return self._observe(), self._info()
@@ -163,7 +165,8 @@ class TaskEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         """Holds one command for `hold` control steps; raises ConfigError for an invalid action, SceneError before a reset."""
         command = self._codec.round(self.command(action))
         for _ in range(self._hold):
-            pushes = pushes_at(self.scene.happening, self._steps)
+            pushes = self._shoved + pushes_at(self.scene.happening, self._steps)
+            self._shoved = ()
             self._state = self._physics.step(command, pushes)
             self._grader.observe(self._state)
             self._steps += 1
@@ -202,7 +205,8 @@ class TaskEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     def expert(self) -> Generator[NDArray[np.float32], None, None]:
         """Actions of the task's scripted expert in the current scene, one for each control step (`hold` must be 1).
 
-        Each must be played before the next is requested, because the expert observes its result.
+        Each must be played before the next is requested, because the expert observes its result. Failures that it provokes, where
+        `world` has recovery, happen here as in a run: with their external forces, and forgiven once the expert has noticed them.
         """
         if self._hold != 1 or self._state is None:
             raise ConfigError(
@@ -211,6 +215,9 @@ class TaskEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         driving = self._task.expert(self.scene, self._world.robot, self._state, np.random.default_rng(self.scene.seed))
         step = next(driving)
         while True:
+            if step.failed_steps:
+                self._grader.pardon()
+            self._shoved = step.pushes
             yield self.action(step.command)
             try:
                 step = driving.send(self._state)

@@ -12,8 +12,10 @@ from embodichain.assets.chain.catalog import build_catalog
 from embodichain.assets.chain.pool import Demand, Pool
 from embodichain.cache import cache_dir
 from embodichain.config import WorldConfig
+from embodichain.errors import RobotError
 from embodichain.physics import painters
 from embodichain.protocols import Task
+from embodichain.scenes.coverage import beyond_reach, coverage
 from embodichain.scenes.reach import ReachTable
 from embodichain.types import Asset
 from embodichain.world import Progress, World, check_names
@@ -55,6 +57,9 @@ def prepare(config: WorldConfig, progress: Progress = _silent) -> World:
     painters.warm_up(config.painter)
     progress("compile renderer", 1, 1)
     reach = ReachTable.load_or_build(robot, cache_dir=cache_dir(), progress=lambda done, total: progress("reach", done, total))
+    for task in chosen:
+        if far := beyond_reach(coverage(task, robot, assets, reach.arms_reaching), robot):
+            raise RobotError(f"robot {robot.name!r} cannot do task {task.name!r}: {'; '.join(far)}")
     return World(config=config, robot=robot, assets=assets, reach=reach, pool=pool)
 
 

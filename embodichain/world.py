@@ -11,9 +11,11 @@ import numpy as np
 from embodichain import physics as physics_room
 from embodichain import robots, tasks
 from embodichain.config import WorldConfig
+from embodichain.errors import RobotError
 from embodichain.physics.painters import PAINTERS
 from embodichain.protocols import AssetPool, BatchPhysics, Physics, Task
 from embodichain.scenes.reach import ReachTable
+from embodichain.tasks.needs import lacking
 from embodichain.types import Asset, Robot, TrajectorySpec
 
 __all__ = ["Progress", "Split", "World", "check_names", "scene_seed"]
@@ -92,7 +94,17 @@ class World:
 
 
 def check_names(config: WorldConfig) -> tuple[Robot, tuple[Task, ...]]:
-    """Looks up robot, tasks, physics and painter; raises ConfigError or RobotError before anything long has begun."""
+    """Looks up robot, tasks, physics and painter; raises ConfigError or RobotError before anything long has begun.
+
+    A robot that lacks what a task needs is such a RobotError.
+    """
     physics_room.PHYSICS.get(config.physics)  # imported, because only that shows what is behind a path
     PAINTERS.check(config.painter)
-    return robots.get(config.robot), tuple(tasks.make(name, recovery=config.recovery) for name in config.tasks)
+    robot = robots.get(config.robot)
+    chosen = tuple(tasks.make(name, recovery=config.recovery) for name in config.tasks)
+    for task in chosen:
+        if lacks := lacking(robot, task):
+            raise RobotError(
+                f"robot {robot.name!r} cannot do task {task.name!r}: {'; '.join(lacks)} (`embodichain robot check` says all)"
+            )
+    return robot, chosen

@@ -10,7 +10,10 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from embodichain import environments, tasks
+from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, SceneError
+from embodichain.recovery.config import Kinds, RecoveryConfig
+from embodichain.types import Mishap
 
 SWITCH = "EmbodiChain/turn_switch-v0"
 
@@ -170,3 +173,25 @@ def test_after_a_reset_that_failed_there_is_no_scene(blind, monkeypatch) -> None
         blind.unwrapped.reset(options={"number": 5})
     with pytest.raises(SceneError, match="call reset"):
         blind.unwrapped.step(np.zeros(blind.action_space.shape, np.float32))
+
+
+@pytest.mark.parametrize("mishap", [Mishap.SLIP, Mishap.OUT_OF_BOUNDS])
+def test_a_failure_that_the_expert_provokes_happens_and_is_forgiven_as_in_a_run(mishap) -> None:
+    """Whole episodes, because forgiveness is seen only in their verdict."""
+    recovery = RecoveryConfig(probability=1.0, kinds=Kinds.only(mishap))
+    played = environments.TaskEnv(world=WorldConfig(tasks=("rank_blocks_by_size",), recovery=recovery), pixels=False, limit_s=60.0)
+    _, told = played.reset(options={"number": 2})
+    start = before = told["poses"]
+    slid = 0.0
+    for action in played.expert():
+        _, _, over, cut, told = played.step(action)
+        for role, pose in told["poses"].items():
+            if abs(pose[2] - start[role][2]) < 1e-3:  # it lies on the table
+                slid = max(slid, float(np.linalg.norm(pose[:2] - before[role][:2])))
+        before = told["poses"]
+        assert not cut
+        if over:
+            break
+    played.close()
+    assert told["success"], told["reason"]
+    assert (slid > 2e-3) == (mishap is Mishap.OUT_OF_BOUNDS)  # more than 0.1 m/s along the table: an external force

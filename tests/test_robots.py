@@ -10,6 +10,7 @@ import trimesh
 from embodichain.errors import ConfigError, RobotError
 from embodichain.motion.kinematics import Chain
 from embodichain.robots import ROBOTS, dual_piper, get, load_mjcf
+from embodichain.robots.geometry import open_gripper
 from embodichain.types import CONTROL_HZ, Robot
 
 PUBLISHED = (  # alpha [deg], a, d, theta offset [deg], lower, upper
@@ -74,8 +75,8 @@ def simulation(robot: Robot, extra=None):
     for arm in robot.arms:
         for name, value in zip(arm.joints, arm.home, strict=True):
             data.qpos[model.joint(name).qposadr[0]] = value
-        for name in arm.gripper_joints:
-            data.qpos[model.joint(name).qposadr[0]] = model.joint(name).range[1]
+        for name, value in open_gripper(model, arm).items():
+            data.qpos[model.joint(name).qposadr[0]] = value
     names = [n for arm in robot.arms for n in (*arm.joints, *([f"{arm.name}/gripper"] if arm.gripper_joints else []))]
     actuators = [model.actuator(name).id for name in names]
 
@@ -194,7 +195,7 @@ def test_file_of_one_arm_becomes_a_robot_with_table_camera_and_servos(tmp_path):
     assert np.allclose(tip[:, 1], data.joint("near_slide").xaxis)  # Y closes
     assert np.allclose(tip[:, 2], data.joint("a6").xaxis)  # Z approaches
     palm = data.body("left/palm")
-    assert np.allclose(palm.xmat.reshape(3, 3).T @ (data.site(arm.site).xpos - palm.xpos), (0, 0, 0.088), atol=1e-9)
+    assert np.allclose(palm.xmat.reshape(3, 3).T @ (data.site(arm.site).xpos - palm.xpos), (0, 0, 0.090), atol=1e-9)
     before = data.qpos.copy()
     hold([*arm.home, 0.08], 60)
     assert np.abs(data.qpos - before).max() < 2e-3
@@ -259,7 +260,7 @@ def test_torso_above_two_arms_is_held_and_a_hand_of_hinges_ends_the_arm(tmp_path
     assert sorted(a.joints for a in robot.arms) == [tuple(f"{side}{i}" for i in range(5)) for side in "pq"]
 
 
-def test_arms_that_face_each_other_stay_and_names_tell_their_sides(tmp_path):
+def test_arms_that_face_each_other_across_x_are_turned_and_names_tell_their_sides(tmp_path):
     def arm(name, x, turn):
         joints = "".join(f'<body pos="0 0 0.1"><joint name="{name}{i}" axis="0 1 0"/><geom size="0.02"/>' for i in range(4))
         return f'<body name="{name}" pos="{x} 0.01 0" quat="{turn}">{joints}{"</body>" * 5}'
@@ -267,7 +268,8 @@ def test_arms_that_face_each_other_stay_and_names_tell_their_sides(tmp_path):
     text = f"""<mujoco><worldbody>{arm("right", -0.45, "1 0 0 0")}{arm("left", 0.45, "0 0 0 1")}</worldbody>
       <actuator>{"".join(f'<position joint="{n}{i}" kp="9"/>' for n in ("right", "left") for i in range(4))}</actuator></mujoco>"""
     robot = load_mjcf(write(tmp_path, text))
-    assert robot.arms[0].joints[0] == "left0" and robot.world_from_base.position == (0, 0, 0)
+    assert robot.arms[0].joints[0] == "left0"
+    assert Chain.of(robot, 0).positions[0][:2] == pytest.approx((0.0, 0.45))
 
 
 def test_meshes_and_includes_are_found_from_anywhere_and_keyed_by_content(tmp_path):

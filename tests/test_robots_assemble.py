@@ -74,7 +74,9 @@ def test_two_files_become_one_dual_arm_with_everything_derived(robot):
     left, right = robot.arms
     assert (robot.name, left.name, right.name) == ("mixed", "left", "right")
     assert (len(left.joints), len(right.joints)) == (6, 7)
-    assert left.gripper_open == pytest.approx(0.08) and right.gripper_open == pytest.approx(0.07)
+    assert left.gripper_open == pytest.approx(0.08)
+    assert right.gripper_open == pytest.approx(0.06)  # at 0 its fingers overlap by 1 cm
+    assert left.joint_speed == () and right.joint_speed == (2.0,) * 7 and right.gripper_speed == 4.0  # those of the URDF
     assert right.home == (0.3, 0.6, 0.0, 1.0, 0.0, 1.2, 0.0)
     assert [camera.name for camera in robot.cameras] == ["head", "left_wrist"]
     codec = ActionCodec(robot)
@@ -139,14 +141,24 @@ def test_its_servos_reach_their_targets_and_its_grippers_open(robot):
         (lambda d: d["cameras"][0].update(fovy=400), "fovy 1..170"),
         (lambda d: d.update(control_hz=0), "whole number of commands per second, got control_hz: 0"),
         (lambda d: d.update(control_hz=True), "whole number of commands per second, got control_hz: True"),
-        (lambda d: d.update(cameras=5), "cameras are a list of .*, got 5"),
-        (lambda d: d.update(cameras=["head"]), r"cameras are a list of .*, got \['head'\]"),
-        (lambda d: d["arms"]["left"].update(yaw_deg="north"), "arm 'left' needs a number for yaw_deg, got 'north'"),
-        (lambda d: d["arms"]["left"].update(yaw_deg=float("nan")), "arm 'left' needs a number for yaw_deg, got nan"),
-        (lambda d: d["arms"]["left"].update(position=[0, float("inf"), 0]), r"arm 'left' needs position: \[x, y, z\] in metres"),
-        (lambda d: d["arms"]["right"].update(home="default"), "its home has 'default'"),
-        (lambda d: d["arms"]["right"].update(home=["a"] * 7), r"its home has \['a'"),
-        (lambda d: d["cameras"][0].update(fovy="wide"), "needs a number for fovy, got 'wide'"),
+        (lambda d: d.update(name=["a"]), r"needs a name that is text, got name: \['a'\]"),
+        (lambda d: d.update(arms={1: {}, "left": {}}), "has arms left, right, got 1, left"),
+        (lambda d: d["arms"].update(left="six.xml"), "arm 'left' needs a file, as .*, got 'six.xml'"),
+        (lambda d: d["arms"]["left"].update(file=6), "arm 'left' needs a file, as"),
+        (lambda d: d["arms"]["left"].update(yaw_deg="left"), "yaw_deg of arm 'left' is a number, got 'left'"),
+        (lambda d: d["arms"]["left"].update(yaw_deg=float("inf")), "yaw_deg of arm 'left' is a number, got inf"),
+        (lambda d: d["arms"]["left"].update(position=[0, "a", 0]), "position of arm 'left' is .* in metres, got 'a'"),
+        (lambda d: d["arms"]["left"].update(position=3), r"needs position: \[x, y, z\] in metres, got 3"),
+        (lambda d: d["arms"]["right"].update(home=["a"] * 7), "home of arm 'right' is a number for each joint .*, got 'a'"),
+        (lambda d: d["arms"]["right"].update(home="0000000"), "has 7 joints .* its home has '0000000'"),
+        (lambda d: d["arms"]["right"].update(joint_speed=[1, 2]), r"its joint_speed has \[1, 2\]"),
+        (lambda d: d["arms"]["right"].update(gripper_speed=-1), "needs speeds above 0"),
+        (lambda d: d.update(cameras={"name": "head"}), "cameras are a list of entries"),
+        (lambda d: d.update(cameras="head"), "cameras are a list of entries"),
+        (lambda d: d.update(cameras=["head"]), "cameras are a list of entries"),
+        (lambda d: d["cameras"][0].update(fovy="wide"), "fovy of camera 'head' is a number, got 'wide'"),
+        (lambda d: d["cameras"][1].update(arm=["left"]), r"sits on arm \['left'\]; arms: left, right"),
+        (lambda d: d["cameras"][1].update(name="head"), "a name of its own, got head twice"),
     ],
 )  # fmt: skip
 def test_a_description_that_cannot_be_is_refused_with_the_reason(tmp_path, change, message):
@@ -156,3 +168,28 @@ def test_a_description_that_cannot_be_is_refused_with_the_reason(tmp_path, chang
     change(described)
     with pytest.raises(RobotError, match=message):
         assemble(described, folder=tmp_path)
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe\x00arms", b"name: 2026-13-45", b"arms: [", b"- 1", b"", b"arms: {left: *x}"])
+def test_a_file_that_is_no_description_is_refused_in_one_error(tmp_path, text):
+    path = tmp_path / "odd.yaml"
+    path.write_bytes(text)
+    with pytest.raises(RobotError, match=r"is no YAML|needs arms"):
+        robots.get(path)
+
+
+def test_a_urdf_alone_is_a_robot_and_joints_that_imitate_others_have_no_motor(tmp_path):
+    hinge = joint("knuckle_{s}", "revolute", "l6", "claw_{s}", 0.05, "{axis} 0 0", 0.0, 0.5, 20)
+    fingers = ""
+    for side, sign in (("a", 1), ("b", -1)):
+        shape = f'<origin xyz="0 {sign * 0.03} 0.03"/><geometry><box size="0.02 0.01 0.05"/></geometry>'
+        part = hinge.format(s=side, axis=sign)
+        fingers += link(f"claw_{side}", 0.02).replace(
+            '<origin xyz="0 0 0.1"/><geometry><box size="0.05 0.05 0.2"/></geometry>', shape
+        )
+        fingers += part.replace("</joint>", '<mimic joint="knuckle_a" multiplier="1"/></joint>') if side == "b" else part
+    text = urdf()
+    text = text[: text.index('<link name="finger_a">')] + fingers + "</robot>"
+    (arm,) = robots.get(write(tmp_path, text, "claws.urdf")).arms
+    assert len(arm.joints) == 7 and arm.gripper_joints == ("knuckle_a",) and arm.gripper_open > 0.03
+    assert dict(arm.gripper_rest).keys() == {"knuckle_b"} and arm.joint_speed == (2.0,) * 7

@@ -19,7 +19,7 @@ from embodichain.errors import SceneError
 from embodichain.isaac.wire import KINDS, MOST_PAIRS, report_pairs, serve
 from embodichain.physics.many import Many
 from embodichain.scenes import usd
-from embodichain.types import Arm, Camera, Pose, Push, Robot
+from embodichain.types import Arm, Camera, Fingers, Pose, Push, Robot
 from embodichain.types.tapes import Roster
 
 
@@ -112,7 +112,7 @@ def robot_of(told: Mapping[str, Any]) -> Robot:
     return Robot(
         name=told["name"],
         mjcf=told["mjcf"],
-        arms=tuple(Arm(**arm) for arm in arms),
+        arms=tuple(Arm(**{**arm, "fingers": Fingers(**arm["fingers"])}) for arm in arms),
         cameras=tuple(Camera(**camera) for camera in told["cameras"]),
         world_from_base=Pose(position=tuple(base["position"]), quaternion=tuple(base["quaternion"])),
         mesh_dir=Path(told["mesh_dir"]) if told["mesh_dir"] is not None else None,

@@ -398,7 +398,12 @@ class Worlds:
 
 
 def described(robot: Robot) -> dict[str, Any]:
-    """A robot as plain values."""
+    """A robot as plain values; raises ConfigError for a gripper that is a linkage, whose loops its USD does not hold."""
+    if linked := [arm.name for arm in robot.arms if arm.finger_bodies]:
+        raise ConfigError(
+            f"physics isaac drives grippers that slide, and arm {' and '.join(linked)} of robot {robot.name!r} has a linkage: "
+            "choose physics mujoco"
+        )
     return {
         "name": robot.name,
         "mjcf": robot.mjcf,

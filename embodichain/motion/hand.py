@@ -23,7 +23,7 @@ from embodichain.motion.plan import (
     overrun,
     timing,
 )
-from embodichain.types import Pose, Robot, Step, WorldState
+from embodichain.types import Fingers, Pose, Robot, Step, WorldState
 from embodichain.types.poses import angle_between, compose, turn
 
 _HALF_TURN = Pose(quaternion=turn((0.0, 0.0, 1.0), math.pi))
@@ -83,15 +83,30 @@ def moved(pose: Pose, offset: Sequence[float]) -> Pose:
     return Pose(position=(x, y, z), quaternion=pose.quaternion)
 
 
+def largest(hands: Sequence[Hand]) -> Fingers:
+    """The size of the largest fingers of these hands, for plans that any of them may carry out."""
+    sizes = [hand.fingers for hand in hands]
+    return Fingers(
+        half_width=max(size.half_width for size in sizes),
+        thickness=max(size.thickness for size in sizes),
+        below=max(size.below for size in sizes),
+        above=max(size.above for size in sizes),
+    )
+
+
 class Hand:
     """One arm with its gripper. All hands of a robot share one command, so that arms that do not move keep their targets."""
 
     def __init__(self, robot: Robot, index: int, command: Floats, config: HandConfig | None = None) -> None:
         self.name = robot.arms[index].name
         self.chain = Chain.of(robot, index)
+        self._arm = robot.arms[index]
         config = config or HandConfig()
-        self.config = replace(config, limits=replace(config.limits, control_hz=robot.control_hz))
+        speed = min(config.opening_speed, self._arm.gripper_speed or math.inf)
+        self.config = replace(config, opening_speed=speed, limits=self._own(replace(config.limits, control_hz=robot.control_hz)))
         self.open = robot.arms[index].gripper_open
+        self.fingers = robot.arms[index].fingers
+        """Size of its fingers."""
         self.tightest = -robot.arms[index].gripper_squeeze
         """Smallest opening that may be commanded [m]; negative, to squeeze."""
         self.obstacles: tuple[Floats, Floats] | None = None
@@ -121,9 +136,13 @@ class Hand:
     def paced(self, *, joint_speed: float, joint_acceleration: float) -> Hand:
         """A hand with the same command that plans with other joint limits [rad/s, rad/s^2]."""
         twin = copy.copy(self)
-        limits = replace(self.config.limits, joint_speed=joint_speed, joint_acceleration=joint_acceleration)
+        limits = self._own(replace(self.config.limits, joint_speed=joint_speed, joint_acceleration=joint_acceleration))
         twin.config = replace(self.config, limits=limits)
         return twin
+
+    def _own(self, limits: Limits) -> Limits:
+        """The limits, with the joints no faster than the arm's slowest may turn."""
+        return replace(limits, joint_speed=min(limits.joint_speed, *self._arm.joint_speed, math.inf))
 
     @property
     def control_hz(self) -> int:

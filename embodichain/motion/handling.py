@@ -108,11 +108,11 @@ def pick(
         hands, state, lambda hands, state: _grip(hands, scene, state, role, grips, onward, lift, opening, astray)
     )
     hand, approach, descent = chosen
-    state = yield from follow(hand, state, approach, opening=opening or hand.open)
+    state = yield from follow(hand, state, approach, opening=_opening(hand, opening))
     state = yield from follow(hand, state, descent)
     state = yield from grasp(hand, state, role)
     if not holds(hand, state, role):
-        state = yield from follow(hand, state, hand.retrace(descent), opening=opening or hand.open)
+        state = yield from follow(hand, state, hand.retrace(descent), opening=_opening(hand, opening))
         return f"the fingers closed without the {role} between them", hand, state
     state = yield from follow(hand, state, hand.shift((0.0, 0.0, lift)))
     return ("" if holds(hand, state, role) else f"the {role} slipped while it was lifted"), hand, state
@@ -138,7 +138,7 @@ def _grip(
     for grip in grips:
         tip = compose(world_from_object, grip)
         for hand in hands:
-            if room_for_fingers(tip, opening or hand.open, others) >= _CLEARANCE:
+            if room_for_fingers(tip, _opening(hand, opening), hand.fingers, others) >= _CLEARANCE:
                 ways.append((hand.travel(tip), hand, grip))
     for travel, hand, grip in sorted(ways, key=lambda way: way[0]):
         if travel == math.inf:
@@ -159,13 +159,18 @@ def _grip(
     raise failure or cramped
 
 
+def _opening(hand: Hand, opening: float) -> float:
+    """The opening asked for [m], if the gripper opens as far; 0 asks for all of it."""
+    return min(opening or hand.open, hand.open)
+
+
 def _back(tip: Pose, distance: float) -> Pose:
     return compose(tip, Pose(position=(0.0, 0.0, -distance)))
 
 
 def _missing(hand: Hand, tip: Pose, opening: float, others: Collection[Outline]) -> tuple[Floats, Floats] | None:
     """The paths to before a displaced grip and to it; None if the fingers would hit something or the arm cannot reach it."""
-    if room_for_fingers(tip, opening or hand.open, others) <= 0.0:
+    if room_for_fingers(tip, _opening(hand, opening), hand.fingers, others) <= 0.0:
         return None
     try:
         return _approach(hand, tip)

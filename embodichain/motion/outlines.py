@@ -14,12 +14,7 @@ from scipy.spatial import ConvexHull
 from embodichain.machine_code import compiled
 from embodichain.motion.clearance import Floats
 from embodichain.motion.frames import asset_from_body, world_from_asset
-from embodichain.types import Asset, Pose, Scene, WorldState, rotate
-
-FINGER_HALF_WIDTH, FINGER_THICKNESS = 0.011, 0.016
-"""Size of a finger [m]: half its extent along the tip's X axis; its extent along the closing axis, outward from the pad."""
-FINGER_BELOW, FINGER_ABOVE = 0.010, 0.055
-"""Extent of a finger beyond the tip along the approach axis, and back from the tip [m]."""
+from embodichain.types import Asset, Fingers, Pose, Scene, WorldState, rotate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,20 +76,25 @@ def outlines(scene: Scene, state: WorldState, leaving_out: Iterable[str] = ()) -
     }
 
 
-def fingers(world_from_tip: Pose, opening: float) -> tuple[Outline, Outline]:
-    """The outlines of the two fingers of a hand, `opening` [m] apart."""
+def fingers(world_from_tip: Pose, opening: float, size: Fingers) -> tuple[Outline, Outline]:
+    """The outlines of the two fingers of a hand, of that size and `opening` [m] apart."""
     found = []
     for side in (-1.0, 1.0):
-        ends = (side * opening / 2, side * (opening / 2 + FINGER_THICKNESS))
-        corners = rotate(world_from_tip.quaternion, _FINGER * (1.0, ends[1] - ends[0], 1.0) + (0.0, ends[0], 0.0))
+        ends = (side * opening / 2, side * (opening / 2 + size.thickness))
+        corners = rotate(world_from_tip.quaternion, _corners_of(size) * (1.0, ends[1] - ends[0], 1.0) + (0.0, ends[0], 0.0))
         corners += world_from_tip.position
         heights = corners[:, 2]
         found.append(Outline(vertices=_hull(corners), bottom=float(heights.min()), top=float(heights.max())))
     return found[0], found[1]
 
 
-_FINGER = np.array(tuple(itertools.product((-FINGER_HALF_WIDTH, FINGER_HALF_WIDTH), (0.0, 1.0), (-FINGER_ABOVE, FINGER_BELOW))))
-"""Corners of a finger as a box, shape [8, 3]: along Y from 0 to 1."""
+@lru_cache(maxsize=16)
+def _corners_of(size: Fingers) -> Floats:
+    """Corners of a finger as a box, shape [8, 3]: along Y from 0 to 1."""
+    half_width = size.half_width
+    return np.array(tuple(itertools.product((-half_width, half_width), (0.0, 1.0), (-size.above, size.below))))
+
+
 _SAME, _STRAIGHT = 1e-9, 1e-13
 """Points closer than `_SAME` [m] are merged; corners whose triangle has less than `_STRAIGHT` [m^2] of double area are dropped."""
 
@@ -157,7 +157,7 @@ def gap(first: Outline, second: Outline) -> float:
     return float(_gap(first.vertices, second.vertices))
 
 
-def room_for_fingers(world_from_tip: Pose, opening: float, obstacles: Iterable[Outline]) -> float:
-    """Smallest distance [m] of the fingers at a pose from obstacles that are high enough to touch them; 1 if there are none."""
-    both = fingers(world_from_tip, opening)
+def room_for_fingers(world_from_tip: Pose, opening: float, size: Fingers, obstacles: Iterable[Outline]) -> float:
+    """Smallest distance [m] of fingers of a size from obstacles that are high enough to touch them; 1 if there are none."""
+    both = fingers(world_from_tip, opening, size)
     return min((gap(finger, thing) for thing in obstacles for finger in both if finger.bottom < thing.top), default=1.0)

@@ -7,8 +7,6 @@ from embodichain.motion.skills import Skill, follow
 from embodichain.types import Pose, WorldState
 
 _ABOVE, _SPEED = 0.03, 0.05
-_FINGER_BELOW = 0.010
-"""Extent of closed fingers beyond the tip [m]."""
 
 
 def press(hand: Hand, state: WorldState, top: Pose, depth: float) -> Skill:
@@ -16,7 +14,7 @@ def press(hand: Hand, state: WorldState, top: Pose, depth: float) -> Skill:
 
     Raises MotionError when the hand cannot get there.
     """
-    onto = moved(top, (0.0, 0.0, _FINGER_BELOW - depth))
+    onto = moved(top, (0.0, 0.0, hand.fingers.below - depth))
     above = moved(onto, (0.0, 0.0, _ABOVE + depth))
     approach, down = hand.legs([Waypoint(pose=above, straight=False), Waypoint(pose=onto, speed=_SPEED)])
     state = yield from follow(hand, state, approach, opening=0.0)

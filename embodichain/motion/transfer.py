@@ -16,7 +16,7 @@ from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.outlines import Outline, gap, outline_of, outlines, room_for_fingers
 from embodichain.motion.plan import arms_clearance, joint_path
 from embodichain.motion.skills import Skill, follow, go_home, grasp, holds, retreat, set_opening, wait
-from embodichain.types import Asset, Pose, Scene, Step, Vec3, WorldState
+from embodichain.types import Asset, Fingers, Pose, Scene, Step, Vec3, WorldState
 from embodichain.types.poses import angle_between, compose, inverse, turn, turned, yaw_of
 
 Ending = Generator[Step, WorldState, tuple[str, WorldState]]
@@ -165,7 +165,7 @@ def pick(
 def deliver(hand: Hand, scene: Scene, state: WorldState, task: Transfer) -> Ending:
     """The second half of `transfer`: carries the held object to a goal and sets it down; raises MotionError if impossible."""
     tip_from_object = compose(inverse(hand.pose), _levelled(object_pose(scene, state, task.role), hand.pose.position))
-    carry, lower = _carry(hand, scene, state, task, tip_from_object, task.opening or hand.open)
+    carry, lower = _carry(hand, scene, state, task, tip_from_object, min(task.opening or hand.open, hand.open))
     state = yield from follow(hand, state, carry)
     if not holds(hand, state, task.role):
         return f"the {task.role} slipped while it was carried", state
@@ -191,18 +191,18 @@ def set_down(hand: Hand, state: WorldState, path: Floats, role: str, support: st
         return (yield from follow(hand, state, hand.retrace(np.array(taken))))
 
 
-def has_room(task: Transfer, asset: Asset, world_from_object: Pose, others: Collection[Outline]) -> bool:
-    """Whether fingers have room around the object at its pose and at one of its goals, between the outlines `others`."""
-    grips = [grip for grip in task.grips if _graspable(task, compose(world_from_object, grip), task.opening or 0.1, others)]
+def has_room(task: Transfer, asset: Asset, world_from_object: Pose, others: Collection[Outline], size: Fingers) -> bool:
+    """Whether fingers of a size have room around the object at its pose and at one of its goals, between the outlines `others`."""
+    grips = [grip for grip in task.grips if _graspable(task, compose(world_from_object, grip), task.opening or 0.1, others, size)]
     return any(
-        _fits(compose(goal, grip), goal, asset, task.opening or 0.1, task.clearance, others)
+        _fits(compose(goal, grip), goal, asset, task.opening or 0.1, task.clearance, others, size)
         for grip in grips
         for goal in task.goals
     )
 
 
-def _graspable(task: Transfer, tip: Pose, opening: float, others: Collection[Outline]) -> bool:
-    return room_for_fingers(tip, opening, others) >= task.clearance
+def _graspable(task: Transfer, tip: Pose, opening: float, others: Collection[Outline], size: Fingers) -> bool:
+    return room_for_fingers(tip, opening, size, others) >= task.clearance
 
 
 def _levelled(pose: Pose, about: Vec3) -> Pose:
@@ -243,14 +243,14 @@ def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, task: Transfer
     for grip in task.grips:
         tip = compose(world_from_object, grip)
         for hand in hands:
-            opening = task.opening or hand.open
-            if _graspable(task, tip, opening, others.values()):
+            opening = min(task.opening or hand.open, hand.open)
+            if _graspable(task, tip, opening, others.values(), hand.fingers):
                 ways.append((hand.travel(moved(tip, (0.0, 0.0, _PREGRASP_HEIGHT))), hand, grip, opening))
     ways = [way for way in ways if way[0] < math.inf]
     ways.sort(key=lambda way: way[0])
     for _, hand, grip, opening in ways:
         tip = compose(world_from_object, grip)
-        goal = _astray(tip, opening, miss, others.values())
+        goal = _astray(tip, opening, miss, others.values(), hand.fingers)
         try:
             approach, descent = _down_to(hand, tip)
         except MotionError as error:
@@ -281,12 +281,12 @@ def _aloft(state: WorldState, role: str) -> bool:
     return bool(pairs) and all(pair[0].startswith("robot/") or pair[1].startswith("robot/") for pair in pairs)
 
 
-def _astray(tip: Pose, opening: float, miss: Vec3, obstacles: Collection[Outline]) -> Pose:
+def _astray(tip: Pose, opening: float, miss: Vec3, obstacles: Collection[Outline], size: Fingers) -> Pose:
     """The displaced grasp; on the opposite side if the fingers would hit something, or else not displaced."""
     x, y, z = miss
     for offset in ((x, y, z), (-x, y, z)):
         goal = compose(tip, Pose(position=offset))
-        if room_for_fingers(goal, opening, obstacles) > 0.0:
+        if room_for_fingers(goal, opening, size, obstacles) > 0.0:
             return goal
     return tip
 
@@ -304,7 +304,7 @@ def _carry(
     goals.sort(key=lambda pair: round(2 * angle_between(pair[0].quaternion, tip.quaternion)))
     # The gripper may be rotated by half a turn only if the object's position stays the same.
     exact = math.hypot(*tip_from_object.position[:2]) > _CENTERED
-    fitting = (pair[0] for pair in goals if _fits(*pair, asset, opening, task.clearance, obstacles))
+    fitting = (pair[0] for pair in goals if _fits(*pair, asset, opening, task.clearance, obstacles, hand.fingers))
     for at_goal in itertools.islice(fitting, _MOST_GOALS):
         if not hand.attains(moved(at_goal, (0.0, 0.0, -_NEAR)), exact=exact):
             failure = MotionError(f"the {hand.name} arm does not reach {at_goal.position} with the {task.role}; move the goal")
@@ -319,14 +319,16 @@ def _carry(
     raise failure
 
 
-def _fits(at_goal: Pose, goal: Pose, asset: Asset, opening: float, clearance: float, obstacles: Collection[Outline]) -> bool:
+def _fits(
+    at_goal: Pose, goal: Pose, asset: Asset, opening: float, clearance: float, obstacles: Collection[Outline], size: Fingers
+) -> bool:
     """Whether object and fingers have room at a goal; fingers open by a centimetre to release."""
     thing = outline_of(asset, goal)
     if any(gap(thing, other) < clearance / 2 for other in obstacles):
         return False
     along = np.array(compose(at_goal, Pose(position=(0.0, 1.0, 0.0))).position[:2]) - at_goal.position[:2]
     low, high = thing.span(along / max(float(np.linalg.norm(along)), 1e-9))
-    return room_for_fingers(at_goal, min(high - low + 0.014, opening), obstacles) >= clearance / 2
+    return room_for_fingers(at_goal, min(high - low + 0.014, opening), size, obstacles) >= clearance / 2
 
 
 def _lowered(hand: Hand, start: Floats, above: Pose, at_goal: Pose, exact: bool) -> tuple[Floats, Floats]:

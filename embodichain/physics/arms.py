@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import mujoco
 
 from embodichain.robots.chains import Limb
+from embodichain.robots.geometry import gripper_travel
 from embodichain.types import ArmParts, Robot
 
 
@@ -16,15 +17,19 @@ def arm_parts(model: mujoco.MjModel, robot: Robot) -> tuple[ArmParts, ...]:
     for arm in robot.arms:
         grip = [model.joint(f"robot/{name}").id for name in arm.gripper_joints]
         fingers: dict[str, int] = {}
-        for number, joint in enumerate(grip):
+        for number, joint in enumerate(grip if not arm.finger_bodies else ()):
             fingers |= dict.fromkeys(_below(model, [int(model.jnt_bodyid[joint])]), number)
+        for number, bodies in enumerate(arm.finger_bodies):
+            fingers |= dict.fromkeys((f"robot/{name}" for name in bodies), number)
+        travel = gripper_travel(model, arm, "robot/")
+        forces = [Limb.force_limit(model, joint) / abs(one) for joint, one in zip(grip, travel, strict=True)]
         moved = [int(model.jnt_bodyid[model.joint(f"robot/{name}").id]) for name in arm.joints]
         found.append(
             ArmParts(
                 name=arm.name,
                 bodies=frozenset(_below(model, moved)),
                 fingers=fingers,
-                grip_force=max((Limb.force_limit(model, joint) for joint in grip), default=0.0),
+                grip_force=max(forces, default=0.0),
                 joints=slice(start, start + len(arm.joints)),
             )
         )

@@ -28,11 +28,11 @@ class Drives:
     friction: Floats
 
     @classmethod
-    def of(cls, model: mujoco.MjModel, gripper_joints: list[int]) -> Drives:
-        """Reads them from a compiled model; `gripper_joints` are the joints of the fingers."""
+    def of(cls, model: mujoco.MjModel, finger_bodies: list[int]) -> Drives:
+        """Reads them from a compiled model; `finger_bodies` are the bodies of the fingers."""
         robot = [body for body in range(model.nbody) if model.body(body).name.startswith("robot/")]
         dofs = np.flatnonzero(np.isin(model.dof_bodyid, robot))
-        grip = np.flatnonzero(np.isin(model.geom_bodyid, model.jnt_bodyid[gripper_joints]))
+        grip = np.flatnonzero(np.isin(model.geom_bodyid, finger_bodies))
         return cls(
             gains=model.actuator_gainprm[:, :3].copy(),
             biases=model.actuator_biasprm[:, :3].copy(),

@@ -62,11 +62,13 @@ def limits(world: World) -> NDArray[np.float64]:
 
 def place(world: World, values: NDArray[np.float64]) -> None:
     """Sets the robot's joints to the values of a command, without simulating the motion or its contacts."""
+    for address, rest in world.rest.items():
+        world.data.qpos[address] = rest
     ends = np.append(world.measured_starts, len(world.measured_qpos))
     for value, first, end in zip(values, ends, ends[1:], strict=False):
         for place in range(first, end):
             if world.measured_signs[place]:
-                world.data.qpos[world.measured_qpos[place]] = world.measured_signs[place] * value / (end - first)
+                world.data.qpos[world.measured_qpos[place]] = value / (world.measured_signs[place] * (end - first))
     mujoco.mj_kinematics(world.model, world.data)
 
 

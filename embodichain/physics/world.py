@@ -7,7 +7,7 @@ centres, friction, damping, drives, colours, lights) is written at every reset.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import mujoco
@@ -31,6 +31,7 @@ from embodichain.physics.grains import NAME, GrainIndex, add_grains
 from embodichain.physics.readout import Readout
 from embodichain.physics.stepping import Stepper
 from embodichain.physics.surfaces import paint
+from embodichain.robots.geometry import gripper_travel
 from embodichain.types import ArmParts, Asset, Grains, Light, ObjectPlacement, Pose, Robot, Scene, Texture
 from embodichain.types.poses import compose
 
@@ -87,6 +88,8 @@ class World:
     measured_starts: NDArray[np.intp]
     home_qpos: NDArray[np.float64]
     """Position of each entry of `measured_qpos` when the robot is at home; ignored where its sign is 0 (no gripper)."""
+    rest: Mapping[int, float]
+    """Initial positions of joints of grippers that no command drives, by their addresses in qpos."""
 
 
 # ------------------------------------------------------------------------------------------------------------ compiling
@@ -160,6 +163,7 @@ def compile_studio(asset: Asset) -> mujoco.MjModel:
 def _index(model: mujoco.MjModel, robot: Robot, objects: Sequence[ObjectPlacement]) -> World:
     actuators, channels, gains = [], [], []
     positions, signs, starts, home = [], [], [], []
+    rest: dict[int, float] = {}
     channel = 0
     for arm in robot.arms:
         for name, target in zip(arm.joints, arm.home, strict=True):
@@ -174,24 +178,25 @@ def _index(model: mujoco.MjModel, robot: Robot, objects: Sequence[ObjectPlacemen
             signs.append(1.0)
             home.append(target)
             channel += 1
-        fingers = {_joint(model, robot, name): 1.0 for name in arm.gripper_joints}
-        for joint in fingers:  # a slide joint whose range is mostly negative opens in negative direction
-            fingers[joint] = -1.0 if abs(model.jnt_range[joint, 0]) > abs(model.jnt_range[joint, 1]) else 1.0
+        fingers = [_joint(model, robot, name) for name in arm.gripper_joints]
+        opens = dict(zip(fingers, gripper_travel(model, arm, "robot/"), strict=True))
         starts.append(len(positions))
         if not fingers:  # commands of an arm without a gripper still end with an opening, which has no effect and measures 0
             positions.append(0)
             signs.append(0.0)
             home.append(0.0)
         else:
-            travels = {joint: sign / len(fingers) for joint, sign in fingers.items()}
+            travels = {joint: 1.0 / (travel * len(fingers)) for joint, travel in opens.items()}
             for actuator, gain in _actuators_of(model, robot, travels, f"gripper of {arm.name}"):
                 actuators.append(actuator)
                 channels.append(channel)
                 gains.append(gain)
-            for joint, sign in fingers.items():
+            for joint, travel in opens.items():
                 positions.append(model.jnt_qposadr[joint])
-                signs.append(sign)
+                signs.append(travel)
                 home.append(travels[joint] * arm.gripper_open)
+        for name, value in arm.gripper_rest:
+            rest[int(model.jnt_qposadr[_joint(model, robot, name)])] = value
         channel += 1
     data = mujoco.MjData(model)
     found = tuple(_index_object(model, placement) for placement in objects)
@@ -206,7 +211,7 @@ def _index(model: mujoco.MjModel, robot: Robot, objects: Sequence[ObjectPlacemen
         objects=found,
         grains=loose,
         labels=_labels(model, found, loose),
-        drives=Drives.of(model, [_joint(model, robot, name) for arm in robot.arms for name in arm.gripper_joints]),
+        drives=Drives.of(model, _finger_bodies(model, robot)),
         arms=arm_parts(model, robot),
         cameras={name: _compiled_camera(model, name) for name in (camera.name for camera in robot.cameras)},
         stepper=Stepper(model, data, tuple(names), loose.owners(model)),
@@ -218,6 +223,7 @@ def _index(model: mujoco.MjModel, robot: Robot, objects: Sequence[ObjectPlacemen
         measured_signs=measured[1],
         measured_starts=measured[2],
         home_qpos=np.array(home),
+        rest=rest,
     )
 
 
@@ -243,6 +249,12 @@ def _joint(model: mujoco.MjModel, robot: Robot, name: str) -> int:
         names = [model.joint(i).name.removeprefix("robot/") for i in range(model.njnt) if model.joint(i).name.startswith("robot/")]
         raise RobotError(f"robot {robot.name!r} has no joint {name!r}; its MJCF has {names}")
     return index
+
+
+def _finger_bodies(model: mujoco.MjModel, robot: Robot) -> list[int]:
+    """The bodies that press on what a gripper holds."""
+    found = [int(model.jnt_bodyid[_joint(model, robot, name)]) for arm in robot.arms for name in arm.gripper_joints]
+    return found + [model.body(f"robot/{name}").id for arm in robot.arms for bodies in arm.finger_bodies for name in bodies]
 
 
 def _actuators_of(model: mujoco.MjModel, robot: Robot, weights: dict[int, float], what: str) -> list[tuple[int, float]]:
@@ -319,6 +331,8 @@ def write_scene(world: World, scene: Scene) -> None:
     mujoco.mj_resetData(model, data)
     driven = world.measured_signs != 0.0
     data.qpos[world.measured_qpos[driven]] = world.home_qpos[driven]
+    for address, value in world.rest.items():
+        data.qpos[address] = value
     for index, placement in zip(world.objects, scene.objects, strict=True):
         for address, pose in zip(index.free_qpos, index.free_poses, strict=True):
             start = compose(placement.pose, pose)

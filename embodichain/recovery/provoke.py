@@ -17,7 +17,7 @@ import numpy as np
 from embodichain.errors import MotionError
 from embodichain.motion.clearance import Floats
 from embodichain.motion.hand import Hand, moved
-from embodichain.motion.outlines import FINGER_BELOW, FINGER_THICKNESS, Outline, gap, outlines, room_for_fingers
+from embodichain.motion.outlines import Outline, gap, outlines, room_for_fingers
 from embodichain.motion.plan import cartesian_path
 from embodichain.motion.skills import Skill, follow
 from embodichain.recovery.config import ProvocationConfig, graspable
@@ -194,18 +194,18 @@ class Provocation:
 
     def _collisions(self, hand: Hand, role: str, state: WorldState) -> list[tuple[Pose, float]]:
         """Target poses of the tip below the table top, beside objects or with a finger above one, and the height there [m]."""
-        tip = hand.measured_pose(state)
+        tip, size = hand.measured_pose(state), hand.fingers
         x, y, z = tip.position
         present = outlines(self.scene, state)
         beside = []
         for aside, number in [(_LED_ASIDE[0], 0), *itertools.product(_LED_ASIDE[1:], range(8))]:
             heading = 2 * math.pi * number / 8
             there = Pose(position=(x + aside * math.cos(heading), y + aside * math.sin(heading), 0.0), quaternion=tip.quaternion)
-            if room_for_fingers(moved(there, (0.0, 0.0, FINGER_BELOW)), hand.opening, present.values()) > _ROOM:
-                beside.append((there, FINGER_BELOW))
+            if room_for_fingers(moved(there, (0.0, 0.0, size.below)), hand.opening, size, present.values()) > _ROOM:
+                beside.append((there, size.below))
         x, y, _ = state.object_poses[role].position
-        across = turned(tip.quaternion, (0.0, hand.opening / 2 + FINGER_THICKNESS / 2, 0.0))
-        onto = Pose(position=(x + across[0], y + across[1], 0.0), quaternion=tip.quaternion), present[role].top + FINGER_BELOW
+        across = turned(tip.quaternion, (0.0, hand.opening / 2 + size.thickness / 2, 0.0))
+        onto = Pose(position=(x + across[0], y + across[1], 0.0), quaternion=tip.quaternion), present[role].top + size.below
         beside = beside[:4]
         goals = [onto, *beside] if self.rng.random() < 0.5 else [*beside, onto]
         if self.scene.object(role).asset.fixed_base:  # pressing on a fixed object would exceed any safe force

@@ -39,11 +39,11 @@ def check(name_or_path: str | Path) -> None:
 def is_path(name_or_path: str | Path) -> bool:
     """Whether this is the path of a robot's file: a Path, or text that contains a slash or has the ending of such a file."""
     text = str(name_or_path)
-    return isinstance(name_or_path, Path) or "/" in text or text.endswith((".yaml", ".yml", ".xml", ".mjcf"))
+    return isinstance(name_or_path, Path) or "/" in text or text.endswith((".yaml", ".yml", ".xml", ".mjcf", ".urdf"))
 
 
 def get(name_or_path: str | Path) -> Robot:
-    """The robot of that name in ROBOTS, or the one that an MJCF file describes (any text with a slash or the ending .xml or .mjcf).
+    """The robot of that name in ROBOTS, or the one that an MJCF or URDF file describes (any text with a slash or such an ending).
 
     A file that ends in .yaml or .yml describes a dual-arm made of two such files (see `robots.assemble`); "package.module:function"
     names a function that returns a Robot. Raises ConfigError naming the robots that exist; RobotError when the file cannot be used.

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RobotError
-from embodichain.types import Robot
+from embodichain.robots.chains import opening_signs
+from embodichain.types import Arm, Robot
 
 Floats = NDArray[np.float64]
 
@@ -56,8 +57,8 @@ def arm_geometry(robot: Robot, arm_index: int) -> ArmGeometry:
     for other in robot.arms:
         for name, value in zip(other.joints, other.home, strict=True):
             data.qpos[model.joint(name).qposadr[0]] = value
-        for name in other.gripper_joints:
-            data.qpos[model.joint(name).qposadr[0]] = model.joint(name).range[1]
+        for name, value in open_gripper(model, other).items():
+            data.qpos[model.joint(name).qposadr[0]] = value
     data.qpos[model.jnt_qposadr[joints]] = 0.0
     mujoco.mj_kinematics(model, data)
     frames = [(data.xanchor[joint].copy(), _frame_with_z(data.xaxis[joint])) for joint in joints]
@@ -74,6 +75,21 @@ def arm_geometry(robot: Robot, arm_index: int) -> ArmGeometry:
         radius=np.array(radii, np.float64),
         bodies=frozenset(_moved_by(model, joints)),
     )
+
+
+def gripper_travel(model: mujoco.MjModel, arm: Arm, prefix: str = "") -> tuple[float, ...]:
+    """Change of the opening for one unit of each gripper joint [m/m, m/rad]; `prefix` stands before the robot's names."""
+    if arm.gripper_travel or not arm.gripper_joints:
+        return arm.gripper_travel
+    signs = opening_signs(model, [model.joint(prefix + name).id for name in arm.gripper_joints])
+    return tuple(float(sign) for sign in signs)
+
+
+def open_gripper(model: mujoco.MjModel, arm: Arm, prefix: str = "") -> dict[str, float]:
+    """Positions of all joints of the open gripper [m, rad], by name in the robot, those that nothing drives included."""
+    travel = gripper_travel(model, arm, prefix)
+    driven = {name: arm.gripper_open / (one * len(travel)) for name, one in zip(arm.gripper_joints, travel, strict=True)}
+    return {**driven, **dict(arm.gripper_rest)}
 
 
 def bolted_boxes(robot: Robot) -> list[Floats]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,29 +19,34 @@ import mujoco
 import numpy as np
 
 from embodichain.errors import RobotError
-from embodichain.robots.chains import Limb, find_limbs, gripper_signs, tip_pose
-from embodichain.types import TABLE_SIZE, Arm, Camera, Pose, Robot
+from embodichain.robots.chains import Limb, find_limbs, tip_pose
+from embodichain.robots.grippers import Gripper, find_gripper, finger_size, posed
+from embodichain.robots.mounting import HEAD, add_head, add_table, prepare_table, stand
+from embodichain.robots.urdf import drive, read_urdf, with_speeds
+from embodichain.types import Arm, Camera, Pose, Robot
 
 _ARM_NAMES = {1: ("left",), 2: ("left", "right")}
-_TABLE_TOP = tuple(extent / 2 for extent in TABLE_SIZE)
-_FLOOR = -0.7
 _SERVO_RATE = 40.0
 """Natural frequency [rad/s] of the critically damped servo that replaces a torque actuator."""
 _GRIPPER_FORCE = 40.0
-_HEAD = Camera(name="head", fovy=50.0)
+_SQUEEZE = 0.01
+"""How far below zero the commanded opening may go [m], so that thin objects are held as firmly as others."""
 
 
 def load_mjcf(path: str | Path, *, world_from_base: Pose | None = None) -> Robot:
     """The robot that the MJCF file at `path` describes; a single arm takes the left channels.
 
-    `world_from_base` places the file's world frame. By default a file with a table at z = 0, or with arms behind the table's
-    centre, stays in place; any other is moved back along X until its arm's reach covers the table.
+    `world_from_base` places the file's world frame. By default arms that face each other are put left and right of the table's
+    centre. Of others, a file with a table at z = 0, or with arms behind the table's centre, stays in place; any other is moved back
+    along X until its arm's reach covers the table.
 
     Raises RobotError when the file does not exist, does not parse or has no actuated hinge chain.
     """
     path = Path(path)
     spec, model = parse(path)
-    return complete(spec, model, name=path.stem, what=str(path), world_from_base=world_from_base)
+    robot = complete(spec, model, name=path.stem, what=str(path), world_from_base=world_from_base)
+    urdf = read_urdf(path)
+    return robot if urdf is None else replace(robot, arms=tuple(with_speeds(arm, urdf, str(path)) for arm in robot.arms))
 
 
 def complete(
@@ -67,39 +73,44 @@ def complete(
     mujoco.mj_forward(model, data)
     limbs.sort(key=lambda limb: (_named_side(model, limb), -float(data.xanchor[limb.joints[0], 1])))
     names = _ARM_NAMES[len(limbs)]
-    has_table = _prepare_table(spec, model, data)
+    has_table = prepare_table(spec, model, data)
     if world_from_base is None:
-        world_from_base = Pose() if has_table else _stand_back(model, data, limbs)
-    arms = tuple(_rewrite_arm(spec, model, data, limb, side) for limb, side in zip(limbs, names, strict=True))
+        world_from_base = stand(model, data, limbs, has_table)
+    rewritten = [_rewrite_arm(spec, model, data, limb, side) for limb, side in zip(limbs, names, strict=True)]
     for side, limb in zip(names, limbs, strict=True):
         for camera in (mounted or {}).get(side, ()):
             _mount(spec, model, limb, side, camera)
     if not has_table:
-        _add_table(spec, world_from_base)
+        add_table(spec, world_from_base)
     cameras = tuple(Camera(name=c.name, fovy=float(c.fovy)) for c in spec.cameras)
     if not cameras:
-        _add_head(spec, world_from_base)
-        cameras = (_HEAD,)
+        add_head(spec, world_from_base)
+        cameras = (HEAD,)
     for element in [*spec.keys, *spec.lights, *spec.sensors]:
         spec.delete(element)
     spec.option.timestep, spec.option.impratio = 0.002, 10.0
     spec.option.integrator, spec.option.cone = mujoco.mjtIntegrator.mjINT_IMPLICITFAST, mujoco.mjtCone.mjCONE_ELLIPTIC
     _replace(spec, spec.texts, "mesh_sha256")
-    spec.add_text(name="mesh_sha256", data=_mesh_hash(spec))
+    spec.add_text(name="mesh_sha256", data=_files_hash(spec))
     prefixes = {
-        model.body(body).name: side
+        model.body(body).name: _prefixed(side, model.body(body).name)
         for limb, side in zip(limbs, names, strict=True)
         for body in limb.bodies
-        if not model.body(body).name.startswith(f"{side}/")
     }
+    zeros = {joint: value for one in rewritten for joint, value in one.zeros.items()}
     try:
         spec.compile()
-        mjcf = _prefix_bodies(spec.to_xml(), prefixes)
+        mjcf = _finished(spec.to_xml(), model, prefixes, zeros)
         mujoco.MjModel.from_xml_string(mjcf)
     except ValueError as error:
         raise RobotError(f"{what} cannot be completed to a robot: {error}") from error
     return Robot(
-        name=name, mjcf=mjcf, arms=arms, cameras=cameras, world_from_base=world_from_base, mesh_dir=Path(spec.compiler.meshdir)
+        name=name,
+        mjcf=mjcf,
+        arms=tuple(_stated_speeds(model, one.arm, what) for one in rewritten),
+        cameras=cameras,
+        world_from_base=world_from_base,
+        mesh_dir=Path(spec.compiler.meshdir),
     )
 
 
@@ -116,6 +127,8 @@ def parse(path: Path) -> tuple[mujoco.MjSpec, mujoco.MjModel]:
     folder = path.resolve().parent
     spec.compiler.meshdir = str(folder / spec.compiler.meshdir)
     spec.compiler.texturedir = str(folder / spec.compiler.texturedir)
+    if (urdf := read_urdf(path)) is not None:
+        drive(spec, urdf, str(path))
     named = {"body": spec.bodies, "joint": spec.joints, "camera": spec.cameras, "actuator": spec.actuators}
     for kind, elements in named.items():
         for index, element in enumerate(elements):
@@ -132,13 +145,22 @@ def _named_side(model: mujoco.MjModel, limb: Limb) -> int:
     return ("right" in text) - ("left" in text)
 
 
-def _rewrite_arm(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData, limb: Limb, name: str) -> Arm:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rewritten:
+    """An arm, and the joints whose zero must still be moved, by name, with the position of the new zero in the file."""
+
+    arm: Arm
+    zeros: dict[str, float]
+
+
+def _rewrite_arm(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData, limb: Limb, name: str) -> _Rewritten:
     """Adds servos, gripper tendon, tip site and gravity compensation of an arm to `spec`."""
     inertia = np.zeros((model.nv, model.nv))
     mujoco.mj_fullM(model, data, inertia)
     for body in limb.bodies:
         spec.body(model.body(body).name).gravcomp = 1.0
-    driven = set(limb.joints) | set(limb.slides)
+    gripper = find_gripper(model, data, limb)
+    driven = set(limb.joints) | set(limb.slides) | (set(limb.hinges) if isinstance(gripper, Gripper) else set())
     for actuator in range(model.nu):
         if driven & set(limb.driven_by(model, actuator)):
             spec.delete(spec.actuator(model.actuator(actuator).name))
@@ -149,31 +171,73 @@ def _rewrite_arm(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData
         if model.jnt_limited[joint]:
             servo = spec.actuator(model.joint(joint).name)
             servo.ctrllimited, servo.ctrlrange = True, model.jnt_range[joint]
-    opening = 0.0
-    if limb.slides:
-        signs = gripper_signs(model, limb)
-        ranges = np.sort(signs[:, None] * model.jnt_range[limb.slides], axis=1)
-        opening = float(np.sum(ranges[:, 1]))
-        _replace(spec, spec.tendons, f"{name}/gripper")
-        tendon = spec.add_tendon(name=f"{name}/gripper")
-        for slide, sign in zip(limb.slides, signs, strict=True):
-            tendon.wrap_joint(model.joint(slide).name, float(sign))
-        force = max((limb.force_limit(model, slide) for slide in limb.slides), default=0.0) or _GRIPPER_FORCE
-        _add_servo(spec, f"{name}/gripper", mujoco.mjtTrn.mjTRN_TENDON, 50.0 * force, 1.5 * force, force)
-        servo = spec.actuator(f"{name}/gripper")
-        servo.ctrllimited, servo.ctrlrange = True, (float(np.sum(ranges[:, 0])), opening)
-        _couple_fingers(spec, model, limb, signs)
-    position, quaternion = tip_pose(model, data, limb)
-    _replace(spec, spec.sites, f"{name}/tip")
-    spec.body(model.body(limb.hand).name).add_site(name=f"{name}/tip", pos=position, quat=quaternion, size=(0.004, 0, 0), group=4)
-    return Arm(
+    arm = Arm(
         name=name,
         joints=tuple(model.joint(joint).name for joint in limb.joints),
         site=f"{name}/tip",
         home=tuple(float(data.qpos[model.jnt_qposadr[joint]]) for joint in limb.joints),
-        gripper_joints=tuple(model.joint(slide).name for slide in limb.slides),
-        gripper_open=opening,
     )
+    if not isinstance(gripper, Gripper):
+        _add_tip(spec, model, limb, name, *tip_pose(model, data, limb))
+        return _Rewritten(arm=replace(arm, gripper_problem=gripper), zeros={})
+    _add_gripper(spec, model, limb, gripper, name)
+    moved = sorted({body for bodies in gripper.fingers for body in bodies})
+    tip = tip_pose(model, _posed(model, data, gripper), limb, moved, gripper.closing)
+    _add_tip(spec, model, limb, name, *tip)
+    turned, hand = np.empty(9), data.xmat[limb.hand].reshape(3, 3)
+    mujoco.mju_quat2Mat(turned, tip[1])
+    size = finger_size(model, data, gripper, data.xpos[limb.hand] + hand @ tip[0], hand @ turned.reshape(3, 3))
+    names = {joint: model.joint(joint).name for joint in gripper.positions}
+    arm = replace(
+        arm,
+        gripper_joints=tuple(names[joint] for joint in gripper.joints),
+        gripper_open=gripper.opening,
+        gripper_squeeze=_SQUEEZE,
+        fingers=size,
+        gripper_travel=gripper.travel if gripper.linkage is not None or min(gripper.travel) < 0.0 else (),
+    )
+    if gripper.linkage is not None:
+        arm = replace(
+            arm,
+            gripper_rest=tuple((names[j], value) for j, value in gripper.positions.items() if j not in gripper.joints),
+            finger_bodies=tuple(tuple(_prefixed(name, model.body(body).name) for body in bodies) for bodies in gripper.fingers),
+        )
+    return _Rewritten(arm=arm, zeros={names[joint]: value for joint, value in gripper.zeros.items()})
+
+
+def _posed(model: mujoco.MjModel, data: mujoco.MjData, gripper: Gripper) -> mujoco.MjData:
+    """The posture in which the tip is found: that of the file, and a linkage half closed, where its pads are when they grip."""
+    return data if gripper.linkage is None else posed(model, data, gripper.linkage.halfway)
+
+
+def _add_tip(
+    spec: mujoco.MjSpec, model: mujoco.MjModel, limb: Limb, name: str, position: np.ndarray, quaternion: np.ndarray
+) -> None:
+    _replace(spec, spec.sites, f"{name}/tip")
+    spec.body(model.body(limb.hand).name).add_site(name=f"{name}/tip", pos=position, quat=quaternion, size=(0.004, 0, 0), group=4)
+
+
+def _add_gripper(spec: mujoco.MjSpec, model: mujoco.MjModel, limb: Limb, gripper: Gripper, name: str) -> None:
+    """Adds the tendon whose length is the opening, the servo on it, and what couples the driven joints."""
+    _replace(spec, spec.tendons, f"{name}/gripper")
+    tendon = spec.add_tendon(name=f"{name}/gripper")
+    for joint, travel in zip(gripper.joints, gripper.travel, strict=True):
+        tendon.wrap_joint(model.joint(joint).name, travel)
+    if gripper.linkage is None:
+        force = max((limb.force_limit(model, slide) for slide in limb.slides), default=0.0) or _GRIPPER_FORCE
+    else:  # a servo on the opening does the work that the file's actuators did on their joints
+        torque = sum(limb.force_limit(model, joint) for joint in limb.driven)
+        force = torque / abs(sum(abs(travel) for travel in gripper.travel)) or _GRIPPER_FORCE
+    _add_servo(spec, f"{name}/gripper", mujoco.mjtTrn.mjTRN_TENDON, 50.0 * force, 1.5 * force, force)
+    servo = spec.actuator(f"{name}/gripper")
+    servo.ctrllimited, servo.ctrlrange = True, (min(gripper.least, 0.0) - _SQUEEZE, gripper.opening)
+    if gripper.linkage is None:
+        _couple_fingers(spec, model, limb, np.array(gripper.travel))
+        return
+    first = gripper.joints[0]
+    for joint, start, slope in gripper.linkage.ties:
+        rest, lead = (float(model.qpos0[model.jnt_qposadr[j]]) for j in (joint, first))  # MuJoCo couples differences from these
+        _tie(spec, model, joint, first, start - rest + slope * lead, slope)
 
 
 def _mount(spec: mujoco.MjSpec, model: mujoco.MjModel, limb: Limb, name: str, camera: Mapping[str, Any]) -> None:
@@ -220,103 +284,78 @@ def _couple_fingers(spec: mujoco.MjSpec, model: mujoco.MjModel, limb: Limb, sign
     first = limb.slides[0]
     for slide, sign in zip(limb.slides[1:], signs[1:], strict=True):
         if frozenset((first, slide)) not in coupled:
-            spec.add_equality(
-                type=mujoco.mjtEq.mjEQ_JOINT,
-                objtype=mujoco.mjtObj.mjOBJ_JOINT,
-                name1=model.joint(slide).name,
-                name2=model.joint(first).name,
-                data=[0.0, float(sign * signs[0]), *([0.0] * (mujoco.mjNEQDATA - 2))],
-                solref=(0.005, 1.0),
-            )
+            _tie(spec, model, slide, first, 0.0, float(sign * signs[0]))
 
 
-# ------------------------------------------------------------------------------------------------- what stands around it
-
-
-def _prepare_table(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData) -> bool:
-    """Names the file's own table, if its top is near z = 0. Lowers a floor that lies there instead."""
-    for geom in spec.geoms:
-        index = geom.id
-        fixed = int(model.body_weldid[model.geom_bodyid[index]]) == 0
-        if fixed and int(model.geom_type[index]) == int(mujoco.mjtGeom.mjGEOM_PLANE) and abs(data.geom_xpos[index, 2]) < 0.1:
-            geom.pos = (geom.pos[0], geom.pos[1], geom.pos[2] + _FLOOR)
-    if spec.body("table") is not None and spec.geom("table") is not None:
-        return True
-    for geom in spec.geoms:
-        index = geom.id
-        half = model.geom_size[index]
-        if (
-            int(model.body_weldid[model.geom_bodyid[index]]) == 0
-            and int(model.geom_bodyid[index]) != 0
-            and int(model.geom_type[index]) == int(mujoco.mjtGeom.mjGEOM_BOX)
-            and min(half[0], half[1]) > 0.15
-            and abs(float(data.geom_xpos[index, 2]) + half[2]) < 0.02
-            and (model.geom_contype[index] or model.geom_conaffinity[index])
-        ):
-            spec.bodies[int(model.geom_bodyid[index])].name = geom.name = "table"
-            return True
-    return False
-
-
-def _stand_back(model: mujoco.MjModel, data: mujoco.MjData, limbs: list[Limb]) -> Pose:
-    """Places the arms behind the table's centre by 0.6 of their reach, unless they stand behind it or face each other across it."""
-    anchors = [data.xanchor[limb.joints] for limb in limbs]
-    roots = [float(a[0, 0]) for a in anchors]
-    if np.mean(roots) < -0.1 or min(roots) < -0.2 < 0.2 < max(roots):
-        return Pose()
-    reach = max(float(np.sum(np.linalg.norm(np.diff(a, axis=0), axis=1))) for a in anchors)
-    return Pose(position=(-min(max(0.6 * reach, 0.2), 0.5), 0.0, 0.0))
-
-
-def _add_table(spec: mujoco.MjSpec, world_from_base: Pose) -> None:
-    """Adds a table whose top is the world's z = 0, in the coordinates of the file."""
-    quaternion, position = np.empty(4), np.empty(3)
-    mujoco.mju_negPose(position, quaternion, np.array(world_from_base.position), np.array(world_from_base.quaternion))
-    table = spec.worldbody.add_body(name="table", pos=position, quat=quaternion)
-    table.add_geom(
-        name="table",
-        type=mujoco.mjtGeom.mjGEOM_BOX,
-        size=_TABLE_TOP,
-        pos=(0.0, 0.0, -_TABLE_TOP[2]),
-        rgba=(0.62, 0.55, 0.47, 1.0),
-        contype=1,
-        conaffinity=1,
-        group=0,
+def _tie(spec: mujoco.MjSpec, model: mujoco.MjModel, joint: int, first: int, start: float, slope: float) -> None:
+    """Couples a joint to the first: its distance from its reference is `start` plus `slope` times that of the first."""
+    spec.add_equality(
+        type=mujoco.mjtEq.mjEQ_JOINT,
+        objtype=mujoco.mjtObj.mjOBJ_JOINT,
+        name1=model.joint(joint).name,
+        name2=model.joint(first).name,
+        data=[start, slope, *([0.0] * (mujoco.mjNEQDATA - 2))],
+        solref=(0.005, 1.0),
     )
 
 
-def _add_head(spec: mujoco.MjSpec, world_from_base: Pose) -> None:
-    """Adds a camera that looks at the table from the front, where an arm at the back hides least of it."""
-    quaternion, position = np.empty(4), np.empty(3)
-    mujoco.mju_negPose(position, quaternion, np.array(world_from_base.position), np.array(world_from_base.quaternion))
-    eye, target = np.array((0.62, 0.0, 0.72)), np.array((-0.03, 0.0, 0.0))
-    back = (eye - target) / np.linalg.norm(eye - target)
-    right = np.cross((0.0, 0.0, 1.0), back)
-    right /= np.linalg.norm(right)
-    camera_quaternion, eye_in_base = np.empty(4), np.empty(3)
-    mujoco.mju_mat2Quat(camera_quaternion, np.stack([right, np.cross(back, right), back], axis=1).ravel())
-    mujoco.mju_rotVecQuat(eye_in_base, eye, quaternion)
-    turned = np.empty(4)
-    mujoco.mju_mulQuat(turned, quaternion, camera_quaternion)
-    spec.worldbody.add_camera(name=_HEAD.name, pos=position + eye_in_base, quat=turned, fovy=_HEAD.fovy)
+def _stated_speeds(model: mujoco.MjModel, arm: Arm, what: str) -> Arm:
+    """The arm with the speed limits of the file's `<custom><numeric name="joint_speed" data="..."/>`: one, or one for each joint.
+
+    Of two arms, "left/joint_speed" and "right/joint_speed" come first. `gripper_speed` is the same for the opening [m/s].
+    """
+    found: dict[str, tuple[float, ...]] = {}
+    for key, size in (("joint_speed", len(arm.joints)), ("gripper_speed", 1)):
+        names = [n for n in (f"{arm.name}/{key}", key) if mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_NUMERIC, n) >= 0]
+        if names:
+            values = [float(value) for value in model.numeric(names[0]).data]
+            if len(values) not in (1, size) or min(values) <= 0.0:
+                raise RobotError(f"{what}: numeric {names[0]!r} holds 1 or {size} speeds above 0, got {values}")
+            found[key] = tuple(values * size if len(values) == 1 else values)
+    speed = found.get("gripper_speed", (arm.gripper_speed,))[0]
+    return replace(arm, joint_speed=found.get("joint_speed", arm.joint_speed), gripper_speed=speed)
 
 
-def _mesh_hash(spec: mujoco.MjSpec) -> str:
-    """Hash of the mesh files that the description refers to, so that the robot's hash changes with them."""
+def _files_hash(spec: mujoco.MjSpec) -> str:
+    """Hash of the files that the description refers to, so that the robot's hash changes with them.
+
+    Meshes come first, as they always did, so that the hash of a robot without other files stays what it was.
+    """
     digest = hashlib.sha256()
-    for mesh in spec.meshes:
-        file = Path(spec.compiler.meshdir) / mesh.file
-        if mesh.file and file.is_file():
-            digest.update(mesh.file.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    meshes, textures = Path(spec.compiler.meshdir), Path(spec.compiler.texturedir)
+    named = [(meshes, mesh.file) for mesh in spec.meshes]
+    named += [(textures, file) for texture in spec.textures for file in (texture.file, *texture.cubefiles)]
+    named += [(meshes, element.file) for element in (*spec.hfields, *spec.skins)]
+    for folder, name in named:
+        file = folder / (Path(name).name if spec.strippath else name)
+        if name and file.is_file():
+            digest.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
 
 
-def _prefix_bodies(mjcf: str, prefixes: dict[str, str]) -> str:
-    """Renames bodies to "<arm>/<body>" in every element that refers to them."""
+def _prefixed(side: str, body: str) -> str:
+    return body if body.startswith(f"{side}/") else f"{side}/{body}"
+
+
+def _finished(mjcf: str, model: mujoco.MjModel, prefixes: dict[str, str], zeros: dict[str, float]) -> str:
+    """Renames bodies to "<arm>/<body>" in every element that refers to them, and moves the zeros of joints.
+
+    Only the numbers of positions change with a zero, not what they mean: the shapes, limits, springs and couplings stay.
+    """
     root = ElementTree.fromstring(mjcf)
     for element in root.iter():
         for attribute in ("name",) if element.tag == "body" else ("body", "body1", "body2", "target"):
             value = element.get(attribute)
             if value in prefixes:
-                element.set(attribute, f"{prefixes[value]}/{value}")
+                element.set(attribute, prefixes[value])
+    worldbody = root.find("worldbody")
+    for element in () if worldbody is None else worldbody.iter("joint"):
+        zero = zeros.get(element.get("name", ""))
+        if zero is not None:
+            joint = model.joint(element.get("name", ""))
+            address = int(joint.qposadr[0])
+            low, high = (float(value) - zero for value in joint.range)
+            element.set("range", f"{low:.12g} {high:.12g}")
+            element.set("ref", f"{float(model.qpos0[address]) - zero:.12g}")
+            element.set("springref", f"{float(model.qpos_spring[address]) - zero:.12g}")
     return ElementTree.tostring(root, encoding="unicode")

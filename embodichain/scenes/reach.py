@@ -183,6 +183,14 @@ class ReachTable:
         )
         return bool(found[-1, -1])
 
+    @staticmethod
+    def solver(robot: Robot, config: ReachConfig | None = None) -> Callable[[Pose], tuple[str, ...]]:
+        """As `arms_reaching` of the robot's table, answered by inverse kinematics alone: for few poses, without a table."""
+        config = config or ReachConfig()
+        chains = tuple(Chain.of(robot, i) for i in range(len(robot.arms)))
+        bare = ReachTable._of(config, chains, np.zeros((len(chains), 0, 0, 0, 0, 0), np.uint8))
+        return lambda pose: tuple(chain.arm for i, chain in enumerate(chains) if bare.solvable(i, pose))
+
     def fraction(self, arm: int | None = None) -> float:
         """Share of the grid's poses that arm number `arm` reaches; None for any arm."""
         reached = self.quality.any(axis=0) if arm is None else self.quality[arm] > 0

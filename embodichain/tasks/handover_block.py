@@ -12,13 +12,13 @@ from embodichain.motion.frames import affordance
 from embodichain.motion.hand import Hand
 from embodichain.motion.handling import box_grips, from_above, landings, object_pose, over, set_down
 from embodichain.motion.handover import pick_and_pass
-from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
 from embodichain.protocols import Expert
 from embodichain.recovery.config import Disturbance, RecoveryConfig
 from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.judge import Judge
+from embodichain.tasks.needs import Needs
 from embodichain.tasks.passing import Passing
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, WorldState
@@ -48,6 +48,7 @@ class HandoverBlock:
     """A block that the left arm reaches and a pad that the right arm reaches, in 0.30 x 0.40 m of the table, with any yaw."""
 
     name = "handover_block"
+    needs = Needs(arms=2, opening=0.049, finger_length=0.025)
 
     def __init__(self, recovery: RecoveryConfig | None = None, held_out: bool = False) -> None:
         self._recovery = recovery or RecoveryConfig()
@@ -89,7 +90,7 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
     pad = affordance(scene.object("target").asset, "center", object_pose(scene, state, "target"))
     grips = box_grips(asset)
     size = asset.bounds[1] - asset.bounds[0]
-    astray = miss.offsets(float(np.linalg.norm(size)) / 2 + FINGER_HALF_WIDTH, float(size[2]) / 2 + FINGER_BELOW)
+    astray = miss.offsets(float(np.linalg.norm(size)) / 2 + giver.fingers.half_width, float(size[2]) / 2 + giver.fingers.below)
 
     def place(hand: Hand, start: Floats, held: Pose) -> tuple[Floats, Pose]:
         return over(hand, start, held, asset, landings(asset, held, pad.position), _HEIGHTS)

@@ -11,9 +11,8 @@ import numpy as np
 from embodichain.errors import MotionError
 from embodichain.motion.clearance import Floats, smallest_gap_along
 from embodichain.motion.frames import affordance
-from embodichain.motion.hand import Hand, Waypoint, moved
+from embodichain.motion.hand import Hand, Waypoint, largest, moved
 from embodichain.motion.handling import Onward, let_go, object_pose, over, pick, put_back, set_down, tip_from_object
-from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
 from embodichain.motion.skills import follow, go_home, holds, wait
 from embodichain.protocols import Expert
 from embodichain.recovery.config import Disturbance, RecoveryConfig
@@ -21,6 +20,7 @@ from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.judge import Judge
+from embodichain.tasks.needs import Needs
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Step, Vec3, WorldState
 from embodichain.types.poses import compose, inverse, turn, turned, yaw_of, yaw_pose
@@ -50,6 +50,7 @@ class HangingMug:
     """A mug in 0.30 x 0.40 m of the table and a rack in 0.12 x 0.20 m of it, both with any yaw; either arm may do it."""
 
     name = "hanging_mug"
+    needs = Needs(opening=0.01, finger_length=0.03, finger_thickness=0.04)
 
     def __init__(self, recovery: RecoveryConfig | None = None, held_out: bool = False) -> None:
         self._recovery = recovery or RecoveryConfig()
@@ -135,7 +136,7 @@ def _attempt(
     for hand in hands:
         hand.obstacles = (ends, radius)
     radius_of_mug = float(-mug.bounds[0, 0])
-    astray = miss.offsets(radius_of_mug + FINGER_HALF_WIDTH, _RIM_DEPTH + FINGER_BELOW)
+    astray = miss.offsets(radius_of_mug + largest(hands).half_width, _RIM_DEPTH + largest(hands).below)
 
     known: dict[tuple[str, bytes, Pose], list[tuple[Pose, Pose]]] = {}
 

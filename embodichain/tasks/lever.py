@@ -31,8 +31,6 @@ REST_S = 0.5
 
 _KNOB_RADIUS = 0.0105
 _KNOB_HALF_WIDTH = 0.014
-_FINGER_HALF_X, _FINGER_HALF_Y, _FINGER_BELOW = 0.011, 0.016, 0.010
-"""Extent of the closed fingers from the tip [m]: along its X and Y axes, and beyond it."""
 _ABOVE = 0.05
 _NEAR = 0.12
 """A hand nearer than this [m] to the start of the push, low enough and behind the lever, moves there in a straight line."""
@@ -104,7 +102,7 @@ def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturba
     nearest = sorted(hands, key=lambda hand: math.dist(hand.chain.pose(hand.chain.home).position[:2], (x, y)))
     failure: MotionError | None = None
     for hand, yaw in _choices(nearest, scene, state):
-        curve = _push_curve(scene, state, yaw, miss, side)
+        curve = _push_curve(hand, scene, state, yaw, miss, side)
         ready = curve(0.0)
         try:
             approach = _approach(hand, ready, _forward(scene, state, side))
@@ -147,7 +145,7 @@ def _yaws(hand: Hand, scene: Scene, state: WorldState) -> list[float]:
     return [*(home + more for more in _NEARLY_HOME), *_YAWS]
 
 
-def _push_curve(scene: Scene, state: WorldState, yaw: float, miss: Disturbance, side: float) -> Callable[[float], Pose]:
+def _push_curve(hand: Hand, scene: Scene, state: WorldState, yaw: float, miss: Disturbance, side: float) -> Callable[[float], Pose]:
     """Tip poses from behind the lever to its final angle, pointing down, at `yaw` [rad] from the lever's axis.
 
     The fingers follow the knob's arc, and rise as its round side rolls on them: a sliding contact would make the lever bounce.
@@ -156,10 +154,11 @@ def _push_curve(scene: Scene, state: WorldState, yaw: float, miss: Disturbance, 
     world_from_switch = world_from_asset(switch.asset, state.object_poses["switch"])
     along = _forward(scene, state, side)
     across = np.array(turned(world_from_switch.quaternion, (0.0, 1.0, 0.0)))
-    reach_along = _FINGER_HALF_X * abs(math.cos(yaw)) + _FINGER_HALF_Y * abs(math.sin(yaw))
-    reach_across = _FINGER_HALF_X * abs(math.sin(yaw)) + _FINGER_HALF_Y * abs(math.cos(yaw))
+    half_x, half_y = hand.fingers.half_width, hand.fingers.thickness  # of the closed fingers
+    reach_along = half_x * abs(math.cos(yaw)) + half_y * abs(math.sin(yaw))
+    reach_across = half_x * abs(math.sin(yaw)) + half_y * abs(math.cos(yaw))
     aside = miss.aside(_KNOB_HALF_WIDTH + reach_across) * across
-    up = np.array([0.0, 0.0, miss.above(_KNOB_RADIUS + _FINGER_BELOW)])
+    up = np.array([0.0, 0.0, miss.above(_KNOB_RADIUS + hand.fingers.below)])
     upright = affordance(switch.asset, "lever_tip", world_from_switch, (0.0,)).quaternion
     quaternion = multiply(upright, turn((0.0, 0.0, 1.0), yaw))
     first, last = state.object_joints["switch"][0], side * _END

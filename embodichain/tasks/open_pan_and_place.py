@@ -13,7 +13,7 @@ from embodichain.errors import MotionError
 from embodichain.motion.clearance import Floats
 from embodichain.motion.frames import affordance
 from embodichain.motion.hand import Hand, Waypoint, moved
-from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH, gap, outline_of, outlines
+from embodichain.motion.outlines import gap, outline_of, outlines
 from embodichain.motion.press import press
 from embodichain.motion.skills import follow, go_home, holds
 from embodichain.motion.transfer import Ending, Transfer, deliver, flips, object_pose, pick, transfer
@@ -24,6 +24,7 @@ from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.holding import touching_arms
 from embodichain.tasks.judge import Judge
+from embodichain.tasks.needs import Needs
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, Vec3, WorldState
 from embodichain.types.poses import compose, inverse, turned, yaw_pose
@@ -63,6 +64,7 @@ class OpenPanAndPlace:
     """A covered pan within 0.14 x 0.12 m of the middle, with any yaw, and a block in 0.30 x 0.40 m around it."""
 
     name = "open_pan_and_place"
+    needs = Needs(arms=2, opening=0.049, finger_length=0.025)
 
     def __init__(self, recovery: RecoveryConfig | None = None, *, held_out: bool = False) -> None:
         self._recovery = recovery or RecoveryConfig()
@@ -157,7 +159,7 @@ def _work(
     problem = ""
     if outside(scene, state):
         if not ajar(scene, state):
-            shift = _shift(miss, float(lid.bounds[1, 0]), float(lid.bounds[1, 2]))
+            shift = _shift(lid_hand, miss, float(lid.bounds[1, 0]), float(lid.bounds[1, 2]))
             if back:
                 held, state = yield from pick(hands, scene, state, seat, shift, using=(lid_hand,))
                 problem = held if isinstance(held, str) else ""
@@ -168,7 +170,7 @@ def _work(
             return Attempt(state=state, failure=problem)
         if back and _held(lid_hand, state, role):
             state = yield from follow(lid_hand, state, _way_aside(lid_hand, scene, state))
-        shift = _shift(miss, float(np.linalg.norm(block.bounds[1, :2])), float(block.bounds[1, 2]))
+        shift = _shift(block_hand, miss, float(np.linalg.norm(block.bounds[1, :2])), float(block.bounds[1, 2]))
         others = (block_hand,) if _held(lid_hand, state, role) else hands
         problem, state = yield from transfer(others, scene, state, _block_transfer(scene, state), shift, using=(block_hand,))
         if problem:
@@ -201,9 +203,9 @@ def _held(hand: Hand, state: WorldState, role: str) -> bool:
     return hand.opening < 0.9 * hand.open and holds(hand, state, role)
 
 
-def _shift(miss: Disturbance, half: float, height: float) -> Vec3:
+def _shift(hand: Hand, miss: Disturbance, half: float, height: float) -> Vec3:
     """Offset of a disturbed grasp of an object of this half width and height [m], in the tip's frame."""
-    return (miss.aside(half + FINGER_HALF_WIDTH), 0.0, -miss.above(height / 2 + FINGER_BELOW))
+    return (miss.aside(half + hand.fingers.half_width), 0.0, -miss.above(height / 2 + hand.fingers.below))
 
 
 def _way_aside(hand: Hand, scene: Scene, state: WorldState) -> Floats:

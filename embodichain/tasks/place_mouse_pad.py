@@ -11,7 +11,7 @@ import numpy as np
 from embodichain.errors import MotionError
 from embodichain.motion.clearance import Floats
 from embodichain.motion.frames import affordance, world_from_asset
-from embodichain.motion.hand import Hand, Waypoint, moved
+from embodichain.motion.hand import Hand, Waypoint, largest, moved
 from embodichain.motion.skills import choose, follow, grasp, holds, place, wait
 from embodichain.protocols import Expert
 from embodichain.recovery.config import Disturbance, RecoveryConfig
@@ -19,6 +19,7 @@ from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.judge import Judge
+from embodichain.tasks.needs import Needs
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, WorldState
 from embodichain.types.poses import compose, inverse, turn, wrap, yaw_of
@@ -50,6 +51,7 @@ class PlaceMousePad:
     """A mouse and two pads of different colours in 0.30 x 0.40 m of the table, with any yaw; one arm does everything."""
 
     name = "place_mouse_pad"
+    needs = Needs(opening=0.058, finger_length=0.025)
 
     def __init__(self, recovery: RecoveryConfig | None = None, held_out: bool = False) -> None:
         self._recovery = recovery or RecoveryConfig()
@@ -89,7 +91,6 @@ _GRIP_HEIGHT = 0.016
 _NEAR, _LOWER_SPEED, _TOUCH_SPEED = 0.003, 0.2, 0.02
 """The mouse is lowered at `_LOWER_SPEED` to `_NEAR` [m] above the pad, then at `_TOUCH_SPEED` [m/s] until it touches."""
 _MOUSE_HALF_LENGTH, _MOUSE_HEIGHT = 0.052, 0.037
-_FINGER_HALF_X, _FINGER_BELOW = 0.011, 0.010
 
 
 def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
@@ -126,8 +127,8 @@ def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturba
     mouse = scene.object("mouse").asset
     world_from_mouse = _mouse_pose(scene, state)
     grip = affordance(mouse, "grasp", world_from_mouse)
-    aside = miss.aside(_MOUSE_HALF_LENGTH + _FINGER_HALF_X)
-    above = miss.above(_MOUSE_HEIGHT - grip.position[2] + _FINGER_BELOW)
+    aside = miss.aside(_MOUSE_HALF_LENGTH + largest(hands).half_width)
+    above = miss.above(_MOUSE_HEIGHT - grip.position[2] + largest(hands).below)
     goal = compose(grip, Pose(position=(aside, 0.0, -above)))
     before = moved(goal, (0.0, 0.0, _PREGRASP_HEIGHT))
     tip_from_mouse = compose(inverse(grip), world_from_mouse)

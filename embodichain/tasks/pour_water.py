@@ -14,7 +14,6 @@ from embodichain.motion.clearance import Floats
 from embodichain.motion.hand import Hand, HandConfig, Waypoint, moved
 from embodichain.motion.handling import put_back, tip_from_object
 from embodichain.motion.handover import apart
-from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
 from embodichain.motion.plan import Limits
 from embodichain.motion.pour import PourConfig, Standing, Taking, plan_pour, pour, take, takings
 from embodichain.motion.skills import follow, go_home, holds, lift, together, wait
@@ -25,6 +24,7 @@ from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.flow import Flow, within
 from embodichain.tasks.judge import Judge
+from embodichain.tasks.needs import Needs
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import Filling, ObjectRequest, Range, Robot, Scene, SceneRequest, Step, Vec3, WorldState
 
@@ -68,6 +68,7 @@ class PourWater:
     """A bottle with 32 or 40 grains in 0.18 x 0.18 m on either arm's side, and a cup in 0.16 x 0.16 m beside it, with any yaw."""
 
     name = "pour_water"
+    needs = Needs(arms=2, opening=0.062, finger_length=0.03)
 
     def __init__(self, recovery: RecoveryConfig | None = None, held_out: bool = False) -> None:
         self._recovery = recovery or RecoveryConfig()
@@ -219,7 +220,7 @@ def _plan(pourer: Hand, holder: Hand, scene: Scene, state: WorldState, miss: Dis
                 failure = error
                 continue
             found = _Plan(cup=held, raise_cup=raised, bottle=taking, raise_bottle=height)
-            for missed in takings(beside, bottle, (cup,), _astray(miss, bottle), most=1) if miss != UNDISTURBED else ():
+            for missed in takings(beside, bottle, (cup,), _astray(pourer, miss, bottle), most=1) if miss != UNDISTURBED else ():
                 return replace(found, bottle=missed)
             return found
     raise failure
@@ -230,10 +231,10 @@ def _raised(hand: Hand, joints: Floats, height: float) -> Floats:
     return hand.route([Waypoint(pose=moved(hand.chain.pose(joints), (0.0, 0.0, height)))], joints)[-1] if height else joints
 
 
-def _astray(miss: Disturbance, bottle: Standing) -> tuple[Vec3, ...]:
+def _astray(hand: Hand, miss: Disturbance, bottle: Standing) -> tuple[Vec3, ...]:
     """Offsets of a disturbed grip [m] in the tip's frame, whose X axis points up: over the bottle, or short of it."""
-    over = bottle.height - bottle.grip + FINGER_HALF_WIDTH + 0.01 + miss.by
-    short = (0.0, 0.0, -(bottle.radius + FINGER_BELOW + miss.by))
+    over = bottle.height - bottle.grip + hand.fingers.half_width + 0.01 + miss.by
+    short = (0.0, 0.0, -(bottle.radius + hand.fingers.below + miss.by))
     return (short,) if miss.miss.value == "above" else ((over, 0.0, 0.0), (-over, 0.0, 0.0), short)
 
 

@@ -15,8 +15,7 @@ import numpy as np
 from embodichain.errors import MotionError
 from embodichain.motion.clearance import Floats
 from embodichain.motion.frames import affordance
-from embodichain.motion.hand import Hand, Waypoint, moved
-from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
+from embodichain.motion.hand import Hand, Waypoint, largest, moved
 from embodichain.motion.skills import Skill, choose, follow, go_home, together, wait
 from embodichain.motion.transfer import Ending, Transfer, flips, object_pose, transfer
 from embodichain.protocols import Expert
@@ -25,6 +24,7 @@ from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.judge import Judge
+from embodichain.tasks.needs import Needs
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, WorldState
 from embodichain.types.poses import yaw_pose
@@ -64,6 +64,7 @@ class PutBlockBack:
     """Four marks around a fifth on the table, a button panel beyond, and a block on one of the four; either arm does each part."""
 
     name = "put_block_back"
+    needs = Needs(opening=0.049, finger_length=0.025)
 
     def __init__(self, recovery: RecoveryConfig | None = None, held_out: bool = False) -> None:
         self._recovery = recovery or RecoveryConfig()
@@ -184,7 +185,8 @@ def _carry(hands: Sequence[Hand], scene: Scene, state: WorldState, role: str, mi
         opening=opening,
     )
     extent = float(np.linalg.norm(block.bounds[1, :2] - block.bounds[0, :2])) / 2
-    shift = (miss.aside(extent + FINGER_HALF_WIDTH), 0.0, -miss.above(block.bounds[1, 2] / 2 + FINGER_BELOW))
+    size = largest(hands)
+    shift = (miss.aside(extent + size.half_width), 0.0, -miss.above(block.bounds[1, 2] / 2 + size.below))
     return (yield from transfer(hands, scene, state, task, shift))
 
 
@@ -205,7 +207,7 @@ def _way_to_button(hands: Sequence[Hand], scene: Scene, state: WorldState) -> tu
     panel = scene.object("button").asset
     top = affordance(panel, "button_0", object_pose(scene, state, "button"))
     travel = -panel.movable_joints[0].lower
-    touch = moved(top, (0.0, 0.0, FINGER_BELOW))
+    touch = moved(top, (0.0, 0.0, largest(hands).below))
     above, pushed = moved(touch, (0.0, 0.0, _ABOVE)), moved(touch, (0.0, 0.0, -_DEPTH * travel))
     failure: MotionError | None = None
     for hand in sorted(hands, key=lambda hand: hand.travel(above)):

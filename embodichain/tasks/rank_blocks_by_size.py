@@ -11,8 +11,8 @@ import numpy as np
 from embodichain.errors import MotionError
 from embodichain.motion.clearance import Floats
 from embodichain.motion.frames import affordance
-from embodichain.motion.hand import Hand
-from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH, Outline, outline_of, outlines
+from embodichain.motion.hand import Hand, largest
+from embodichain.motion.outlines import Outline, outline_of, outlines
 from embodichain.motion.transfer import Transfer, flips, has_room, object_pose, transfer
 from embodichain.protocols import Expert
 from embodichain.recovery.config import Disturbance, RecoveryConfig
@@ -20,8 +20,9 @@ from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.judge import Judge
+from embodichain.tasks.needs import Needs
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, WorldState
+from embodichain.types import Fingers, ObjectRequest, Pose, Robot, Scene, SceneRequest, WorldState
 from embodichain.types.poses import yaw_pose
 
 ROLES = ("left", "middle", "right")
@@ -61,6 +62,7 @@ class RankBlocksBySize:
     """Three blocks of different sizes anywhere in 0.30 x 0.40 m of the table, with any yaw; either arm may take each."""
 
     name = "rank_blocks_by_size"
+    needs = Needs(opening=0.049, finger_length=0.025)
 
     def __init__(self, recovery: RecoveryConfig | None = None, *, held_out: bool = False) -> None:
         self._recovery = recovery or RecoveryConfig()
@@ -113,9 +115,10 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
     """Carries every block that is not in its place there."""
     asset = scene.object(ROLES[0]).asset
     extent = float(np.linalg.norm(asset.bounds[1, :2] - asset.bounds[0, :2])) / 2
-    shift = (miss.aside(extent + FINGER_HALF_WIDTH), 0.0, -miss.above(asset.bounds[1, 2] / 2 + FINGER_BELOW))
+    size = largest(hands)
+    shift = (miss.aside(extent + size.half_width), 0.0, -miss.above(asset.bounds[1, 2] / 2 + size.below))
     failure = MotionError("the blocks have no row to go to: they stand too near the border")
-    for moves in itertools.islice(_rows(scene, state), _MOST_ROWS):
+    for moves in itertools.islice(_rows(scene, state, size), _MOST_ROWS):
         try:
             for number, (role, goal) in enumerate(moves):
                 task = _transfer(scene, role, goal)
@@ -141,8 +144,8 @@ def _transfer(scene: Scene, role: str, goal: Pose) -> Transfer:
     return Transfer(role=role, grips=(grip, flips(grip, 4)[1]), goals=flips(goal, 4), opening=opening)
 
 
-def _rows(scene: Scene, state: WorldState) -> Generator[Moves]:
-    """The blocks to move and their goals, in order, for every feasible row; those with least to carry first."""
+def _rows(scene: Scene, state: WorldState, size: Fingers) -> Generator[Moves]:
+    """The blocks to move and their goals, in order, for every row that such fingers can make; those with least to carry first."""
     present = outlines(scene, state)
     poses = {role: object_pose(scene, state, role) for role in ROLES}
     rows: list[dict[str, Pose] | None] = []
@@ -164,7 +167,7 @@ def _rows(scene: Scene, state: WorldState) -> Generator[Moves]:
         found += [(cost, order, goals) for order in itertools.permutations(moving)]
     found.sort(key=lambda row: row[0])
     for _, order, goals in found:
-        if _feasible(scene, present, order, goals, poses):
+        if _feasible(scene, present, order, goals, poses, size):
             yield tuple((role, goals[role]) for role in order)
 
 
@@ -188,14 +191,19 @@ def _row(scene: Scene, poses: Mapping[str, Pose], anchor: str, outline: Outline,
 
 
 def _feasible(
-    scene: Scene, present: Mapping[str, Outline], order: Sequence[str], goals: Mapping[str, Pose], now: Mapping[str, Pose]
+    scene: Scene,
+    present: Mapping[str, Outline],
+    order: Sequence[str],
+    goals: Mapping[str, Pose],
+    now: Mapping[str, Pose],
+    size: Fingers,
 ) -> bool:
     """Whether every goal is free at its turn, and fingers have room around the block at its place and at its goal."""
     standing = dict(present)
     for role in order:
         asset = scene.object(role).asset
         others = [thing for other, thing in standing.items() if other != role]
-        if not has_room(_transfer(scene, role, goals[role]), asset, now[role], others):
+        if not has_room(_transfer(scene, role, goals[role]), asset, now[role], others, size):
             return False
         standing[role] = outline_of(asset, goals[role])
     return True

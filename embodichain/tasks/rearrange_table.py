@@ -10,8 +10,8 @@ import numpy as np
 
 from embodichain.errors import MotionError
 from embodichain.motion.frames import affordance
-from embodichain.motion.hand import Hand
-from embodichain.motion.outlines import FINGER_BELOW, gap, outline_of, outlines, room_for_fingers
+from embodichain.motion.hand import Hand, largest
+from embodichain.motion.outlines import gap, outline_of, outlines, room_for_fingers
 from embodichain.motion.transfer import Transfer, has_room, object_pose, transfer
 from embodichain.protocols import Expert
 from embodichain.recovery.config import Disturbance, RecoveryConfig
@@ -19,8 +19,9 @@ from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.judge import Judge
+from embodichain.tasks.needs import Needs
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, WorldState
+from embodichain.types import FINGERS, Fingers, ObjectRequest, Pose, Robot, Scene, SceneRequest, WorldState
 from embodichain.types.poses import compose, wrap, yaw_of, yaw_pose
 
 PIECES = ("fork", "knife", "spoon")
@@ -54,6 +55,7 @@ class RearrangeTable:
     """A plate within 0.14 x 0.12 m of the middle, and two of fork, knife and spoon in 0.30 x 0.40 m around it, with any yaw."""
 
     name = "rearrange_table"
+    needs = Needs(opening=0.012, finger_length=0.015)
 
     def __init__(self, recovery: RecoveryConfig | None = None, *, held_out: bool = False) -> None:
         self._recovery = recovery or RecoveryConfig()
@@ -86,7 +88,7 @@ class RearrangeTable:
 # -------------------------------------------------------------------------------------------------------------- expert
 
 _GRIP_HEIGHT = 0.0168
-"""Least height of a tip [m], because fingers extend a centimetre below it."""
+"""Least height of a tip [m] whose fingers are those of the built-in platform, which extend a centimetre below it."""
 _GRIPS = (0.0, 0.018, -0.018)
 """Offsets along the handle at which it may be held [m]."""
 _BESIDE = (0.046, 0.060, 0.074, 0.088)
@@ -105,13 +107,15 @@ _MOST_MOVES = 5
 
 def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
     """Carries every piece that is not in its place there."""
-    shift = (0.0, miss.aside(_HANDLE_HALF + 0.022), -miss.above(_GRIP_HEIGHT + FINGER_BELOW)) if miss.by else (0.0, 0.0, 0.0)
+    size = largest(hands)
+    above = _grip_height(size) + size.below
+    shift = (0.0, miss.aside(_HANDLE_HALF + 0.022), -miss.above(above)) if miss.by else (0.0, 0.0, 0.0)
     for _ in range(_MOST_MOVES):
         waiting = [side for side in SIDES if misplaced(scene, state, side)]
         if not waiting:
             break
         failure = MotionError("no piece can be laid where it belongs or out of the way; the table is too full")
-        for move in _moves(scene, state, waiting):
+        for move in _moves(scene, state, waiting, size):
             try:
                 problem, state = yield from transfer(hands, scene, state, move, shift)
                 break
@@ -125,7 +129,7 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
     return Attempt(state=state, failure=" and ".join(filter(None, (misplaced(scene, state, side) for side in SIDES))))
 
 
-def _moves(scene: Scene, state: WorldState, waiting: Sequence[str]) -> Iterator[Transfer]:
+def _moves(scene: Scene, state: WorldState, waiting: Sequence[str], size: Fingers) -> Iterator[Transfer]:
     """Candidates for the next transfer, best first: a piece to its place if the other piece stays accessible; else to the middle.
 
     Both hands reach the middle, so the piece can be carried on from there. Places further out are the last resort.
@@ -136,22 +140,22 @@ def _moves(scene: Scene, state: WorldState, waiting: Sequence[str]) -> Iterator[
             here, present = object_pose(scene, state, side), outlines(scene, state, (side,))
             goals = wanted(scene, state, side)
             others = [other for other in waiting if other != side]
-            leaving = tuple(goal for goal in goals if all(_leaves_room(scene, state, side, goal, other) for other in others))
+            leaving = tuple(goal for goal in goals if all(_leaves_room(scene, state, side, goal, other, size) for other in others))
             asset = scene.object(side).asset
-            if leaving and has_room(move := _transfer(scene, side, leaving), asset, here, list(present.values())):
+            if leaving and has_room(move := _transfer(scene, side, leaving, size), asset, here, list(present.values()), size):
                 yield move
             elif len(leaving) < len(goals):
-                move = _transfer(scene, side, goals)
-                crowding += [move] if has_room(move, asset, here, list(present.values())) else []
+                move = _transfer(scene, side, goals, size)
+                crowding += [move] if has_room(move, asset, here, list(present.values()), size) else []
         yield from crowding
 
 
-def _leaves_room(scene: Scene, state: WorldState, side: str, goal: Pose, other: str) -> bool:
+def _leaves_room(scene: Scene, state: WorldState, side: str, goal: Pose, other: str, size: Fingers) -> bool:
     """Whether fingers still have room around the other piece once this one lies at `goal`."""
     moved = outline_of(scene.object(side).asset, goal)
     standing = [moved, *outlines(scene, state, (side, other)).values()]
-    task, here = _transfer(scene, other, ()), object_pose(scene, state, other)
-    return any(room_for_fingers(compose(here, grip), task.opening, standing) >= task.clearance for grip in task.grips)
+    task, here = _transfer(scene, other, (), size), object_pose(scene, state, other)
+    return any(room_for_fingers(compose(here, grip), task.opening, size, standing) >= task.clearance for grip in task.grips)
 
 
 def _near_spots(scene: Scene, state: WorldState, side: str) -> tuple[Pose, ...]:
@@ -174,9 +178,14 @@ def _spots(scene: Scene, state: WorldState, side: str) -> tuple[Pose, ...]:
     return tuple(sorted(found, key=lambda spot: abs(spot.position[1])))
 
 
-def _transfer(scene: Scene, side: str, goals: tuple[Pose, ...]) -> Transfer:
+def _grip_height(size: Fingers) -> float:
+    """Least height of a tip [m] with fingers of a size."""
+    return _GRIP_HEIGHT + (size.below - FINGERS.below)
+
+
+def _transfer(scene: Scene, side: str, goals: tuple[Pose, ...], size: Fingers) -> Transfer:
     grip = affordance(scene.object(side).asset, "grasp", Pose())
-    up = min(grip.position[2] - _GRIP_HEIGHT, 0.0)
+    up = min(grip.position[2] - _grip_height(size), 0.0)
     grips = tuple(compose(grip, Pose(position=(along, 0.0, up))) for along in _GRIPS)
     return Transfer(role=side, grips=grips, goals=goals, opening=0.026, clearance=0.002)
 

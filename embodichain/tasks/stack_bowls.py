@@ -13,9 +13,8 @@ from scipy.spatial import ConvexHull
 from embodichain.errors import MotionError
 from embodichain.motion.clearance import Floats
 from embodichain.motion.frames import affordance
-from embodichain.motion.hand import Hand, HandConfig, moved
+from embodichain.motion.hand import Hand, HandConfig, largest, moved
 from embodichain.motion.handling import object_pose, over, pick, put_back, set_down, tallest, tip_from_object, turns
-from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
 from embodichain.motion.skills import follow, holds
 from embodichain.protocols import Expert
 from embodichain.recovery.config import Disturbance, RecoveryConfig
@@ -23,6 +22,7 @@ from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.judge import Judge
+from embodichain.tasks.needs import Needs
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Step, WorldState
 from embodichain.types.poses import compose, turn, yaw_of, yaw_pose
@@ -57,6 +57,7 @@ class StackBowls:
     """Two or three bowls anywhere in 0.30 x 0.40 m of the table; either arm may take each."""
 
     name = "stack_bowls"
+    needs = Needs(opening=0.01, finger_length=0.02, finger_thickness=0.05)
 
     def __init__(self, recovery: RecoveryConfig | None = None, held_out: bool = False, numbers: tuple[int, ...] = (2, 3)) -> None:
         self._recovery = recovery or RecoveryConfig()
@@ -98,8 +99,8 @@ def bowls(scene: Scene) -> tuple[str, ...]:
 
 _GRIP_DEPTH = 0.010
 """Depth below the rim at which a bowl is held [m]: less than possible, so that the fingers stay clear of the bowl below."""
-_RIM_GAP = _GRIP_DEPTH + FINGER_BELOW + 0.001
-"""Least height [m] of a bowl's rim above the rim of the bowl it stands in that leaves room for the fingers."""
+_RIM_ROOM = 0.001
+"""Room [m] for the ends of the fingers between the rim of a bowl in their grip and that of the bowl it stands in."""
 _SQUEEZE = 0.012
 """Depth inside a bowl's wall to which the fingers close [m]: 24 N. At 30 N they press with up to 47 N on a bowl that swings."""
 _OPENING, _WIDER, _PRESS = 0.030, 0.020, 2.0
@@ -112,7 +113,7 @@ _GRIPS, _TURNS = 12, 12
 def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
     """Sets the bowls that are not in the stack yet into it, from the bottom up."""
     failure: MotionError | None = None
-    for order in _orders(scene, state):
+    for order in _orders(scene, state, _GRIP_DEPTH + largest(hands).below + _RIM_ROOM):
         try:
             for number in range(1, len(order)):
                 below, upper = order[:number], order[number]
@@ -135,14 +136,14 @@ def _nest(
     hands: Sequence[Hand], scene: Scene, state: WorldState, below: tuple[str, ...], upper: str, miss: Disturbance
 ) -> Generator[Step, WorldState, tuple[str, WorldState]]:
     """Takes `upper` anywhere around its rim and sets it into the top bowl of the stack, at the easiest yaw."""
-    lower, asset = scene.object(below[-1]).asset, scene.object(upper).asset
+    lower, asset, size = scene.object(below[-1]).asset, scene.object(upper).asset, largest(hands)
     base = object_pose(scene, state, below[-1])
     x, y, z = base.position
     goals = turns(yaw_pose(x, y, z + nested_height(lower, asset), yaw_of(base.quaternion)), _TURNS)
     rim_grip = affordance(asset, "grasp", Pose())
     grip = moved(rim_grip, (0.0, 0.0, _height(asset) - _GRIP_DEPTH - rim_grip.position[2]))
     around = [compose(Pose(quaternion=turn((0.0, 0.0, 1.0), 2 * math.pi * k / _GRIPS)), grip) for k in range(_GRIPS)]
-    astray = miss.offsets(float(asset.bounds[1, 0]) + FINGER_HALF_WIDTH, _GRIP_DEPTH + FINGER_BELOW)
+    astray = miss.offsets(float(asset.bounds[1, 0]) + size.half_width, _GRIP_DEPTH + size.below)
 
     rim = z + _height(lower) + _CLEAR
     floor = max(rim, tallest(scene, state, (upper,)))
@@ -167,15 +168,18 @@ def _nest(
     return "", state
 
 
-def _orders(scene: Scene, state: WorldState) -> Iterator[tuple[str, ...]]:
-    """Orders of the stack, bottom first; best are partly built ones, then those with room for the fingers, then wide bases."""
+def _orders(scene: Scene, state: WorldState, rim_gap: float) -> Iterator[tuple[str, ...]]:
+    """Orders of the stack, bottom first; best are partly built ones, then those with room for the fingers, then wide bases.
+
+    Fingers have room where a bowl's rim stands `rim_gap` [m] above the rim of the bowl it stands in.
+    """
     ranked = []
     for order in itertools.permutations(bowls(scene)):
         pairs = list(itertools.pairwise([scene.object(role).asset for role in order]))
         room = min(nested_height(lower, upper) + _height(upper) - _height(lower) for lower, upper in pairs)
         made = sum(not unstacked(scene, state, lower, upper) for lower, upper in itertools.pairwise(order))
         widths = sum(max(float(upper.bounds[1, 0] - lower.bounds[1, 0]), 0.0) for lower, upper in pairs)
-        ranked.append((-made, room < _RIM_GAP, widths, order))
+        ranked.append((-made, room < rim_gap, widths, order))
     ranked.sort(key=lambda entry: entry[:3])
     return (entry[3] for entry in ranked)
 

@@ -21,7 +21,7 @@ from embodichain.types.rings import (
     ReplayMode,
     RingSpec,
 )
-from embodichain.types.robots import CONTROL_HZ, Arm, ArmParts, Camera, Robot
+from embodichain.types.robots import CONTROL_HZ, FINGERS, Arm, ArmParts, Camera, Fingers, Robot
 from embodichain.types.scenes import (
     TABLE_SIZE,
     CameraLook,
@@ -62,6 +62,7 @@ __all__ = [
     "ACTION_DIM",
     "CHUNK",
     "CONTROL_HZ",
+    "FINGERS",
     "HOST",
     "INFO_BYTES",
     "INSTRUCTION_BYTES",
@@ -85,6 +86,7 @@ __all__ = [
     "Failed",
     "Field",
     "Filling",
+    "Fingers",
     "Fresh",
     "FullPolicy",
     "Grains",

@@ -17,11 +17,33 @@ CONTROL_HZ = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fingers:
+    """Size of each finger of a gripper [m], in the frame of the arm's site.
+
+    The defaults are those of the built-in platform; a robot that is loaded from a file has those of its own geometry.
+    """
+
+    half_width: float = 0.011
+    """Half the extent along the site's X axis."""
+    thickness: float = 0.016
+    """Extent along the closing axis, outward from the pad."""
+    below: float = 0.010
+    """Extent beyond the site along the approach axis."""
+    above: float = 0.055
+    """Extent back from the site, as far as the hand that carries the fingers."""
+
+
+FINGERS = Fingers()
+"""The fingers of the built-in platform."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
     """One serial arm with a parallel gripper, by the names it has in the robot's MJCF.
 
     `site` is the point between the finger tips; its Z axis is the approach direction, its Y axis the closing direction.
-    `gripper_joints` are prismatic joints of equal travel; the opening [m] is the distance between the two finger pads.
+    `gripper_joints` are the driven joints of the gripper: prismatic joints of equal travel, or hinges of a linkage. The opening [m]
+    is the distance between the two finger pads.
     """
 
     name: str
@@ -32,11 +54,33 @@ class Arm:
     gripper_open: float = 0.0
     gripper_squeeze: float = 0.0
     """How far below zero the commanded opening may go [m]. Thin objects are held by that."""
+    gripper_travel: tuple[float, ...] = field(default=(), repr=False)
+    """Change of the opening for one unit of each gripper joint [m/rad], for a linkage, whose joints are 0 with the pads together.
+    Empty for prismatic joints, of which each opens by as much as it moves, towards the end of its range that is farther from 0.
+    """
+    gripper_rest: tuple[tuple[str, float], ...] = field(default=(), repr=False)
+    """The other joints of a linkage, each with its position when the gripper is open [rad]."""
+    finger_bodies: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
+    """The bodies of each finger of a linkage; empty where each gripper joint carries one finger."""
+    fingers: Fingers = field(default=FINGERS, repr=False)
+    gripper_problem: str = field(default="", repr=False)
+    """Why no gripper could be made of the joints beyond the wrist, and what to do; they are held still. "" where all is well."""
+    joint_speed: tuple[float, ...] = field(default=(), repr=False)
+    """Speed limit of each joint [rad/s]; empty where the robot's description sets none."""
+    gripper_speed: float = field(default=0.0, repr=False)
+    """Largest speed at which the opening may change [m/s]; 0 where the description sets none."""
 
     @property
     def command_size(self) -> int:
         """Number of joint targets plus one, for the gripper opening."""
         return len(self.joints) + 1
+
+    @property
+    def unusual(self) -> str:
+        """What differs from the defaults of later versions; "" for nothing, so that the hashes of earlier robots stay valid."""
+        later = ("gripper_travel", "gripper_rest", "finger_bodies", "fingers", "gripper_problem", "joint_speed", "gripper_speed")
+        found = {name: value for name in later if (value := getattr(self, name)) and value != FINGERS}
+        return repr(found) if found else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,5 +154,6 @@ class Robot:
             parts.append(f"{self.control_hz} Hz")
         if self.channels:
             parts.append(repr(self.channels))
+        parts += [unusual for arm in self.arms if (unusual := arm.unusual)]
         text = "\0".join(parts)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -377,6 +377,19 @@ def test_tasks_bring_their_robot_and_physics():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
+        ({"robot": "metaworld"}, "robot 'metaworld' acts in tasks of metaworld alone, got turn_switch.*leave robot out"),
+        ({"physics": "robosuite"}, "physics 'robosuite' acts in tasks of robosuite alone"),
+        ({"robot": "robosuite", "tasks": ("metaworld:reach-v3",)}, "bring their own robot, got robot='robosuite'"),
+    ],
+)
+def test_a_benchmarks_robot_that_was_asked_for_is_never_replaced(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        WorldConfig(**{"tasks": ("turn_switch",), **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
         ({"tasks": ("metaworld:reach-v3", "turn_switch")}, "run them apart"),
         ({"tasks": ("metaworld:reach-v3", "robosuite:Lift")}, "run them apart"),
         ({"physics": "counting"}, "bring their own physics, got physics='counting'"),

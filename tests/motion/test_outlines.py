@@ -8,10 +8,6 @@ from motion_parts import block
 from scipy.spatial import ConvexHull
 
 from embodichain.motion.outlines import (
-    FINGER_ABOVE,
-    FINGER_BELOW,
-    FINGER_HALF_WIDTH,
-    FINGER_THICKNESS,
     Outline,
     bottom_of,
     fingers,
@@ -19,7 +15,7 @@ from embodichain.motion.outlines import (
     outline_of,
     room_for_fingers,
 )
-from embodichain.types import Pose
+from embodichain.types import FINGERS, Fingers, Pose
 from embodichain.types.poses import matrix_of, turn, yaw_pose
 
 
@@ -42,11 +38,11 @@ def area(vertices: np.ndarray) -> float:
 @settings(max_examples=80, deadline=None)
 def test_fingers_cover_the_convex_hull_of_their_corners(seed):
     pose, opening = any_pose(seed), 0.05
-    for finger, side in zip(fingers(pose, opening), (-1.0, 1.0), strict=True):
-        across = (side * opening / 2, side * (opening / 2 + FINGER_THICKNESS))
-        corners = np.array(
-            [(x, y, z) for x in (-FINGER_HALF_WIDTH, FINGER_HALF_WIDTH) for y in across for z in (-FINGER_ABOVE, FINGER_BELOW)]
-        )
+    size = FINGERS if seed % 2 else Fingers(half_width=0.02, thickness=0.03, below=0.004, above=0.09)
+    for finger, side in zip(fingers(pose, opening, size), (-1.0, 1.0), strict=True):
+        across = (side * opening / 2, side * (opening / 2 + size.thickness))
+        wide = (-size.half_width, size.half_width)
+        corners = np.array([(x, y, z) for x in wide for y in across for z in (-size.above, size.below)])
         world = corners @ matrix_of(pose.quaternion).T + pose.position
         assert area(finger.vertices) == pytest.approx(ConvexHull(world[:, :2]).volume, abs=1e-9)  # so counter-clockwise too
         assert 4 <= len(finger.vertices) <= 6
@@ -87,6 +83,10 @@ def test_the_bottom_of_an_object_is_that_of_its_outline_bit_for_bit(seed):
 def test_fingers_have_room_until_they_come_down_on_something():
     standing = outline_of(block(), yaw_pose(0.0, 0.0, 0.0, 0.0))
     down = turn((1.0, 0.0, 0.0), np.pi)
-    assert room_for_fingers(Pose(position=(0.0, 0.0, 0.02), quaternion=down), 0.06, [standing]) == pytest.approx(0.01)
-    assert room_for_fingers(Pose(position=(0.0, 0.0, 0.02), quaternion=down), 0.03, [standing]) < 0.0
-    assert room_for_fingers(Pose(position=(0.0, 0.0, 0.06), quaternion=down), 0.03, [standing]) == 1.0
+    assert room_for_fingers(Pose(position=(0.0, 0.0, 0.02), quaternion=down), 0.06, FINGERS, [standing]) == pytest.approx(0.01)
+    assert room_for_fingers(Pose(position=(0.0, 0.0, 0.02), quaternion=down), 0.03, FINGERS, [standing]) < 0.0
+    assert room_for_fingers(Pose(position=(0.0, 0.0, 0.06), quaternion=down), 0.03, FINGERS, [standing]) == 1.0
+    thick = Fingers(thickness=0.2)
+    beside = outline_of(block(), yaw_pose(0.0, 0.1, 0.0, 0.0))
+    assert room_for_fingers(Pose(position=(0.0, 0.0, 0.02), quaternion=down), 0.06, FINGERS, [beside]) > 0.0
+    assert room_for_fingers(Pose(position=(0.0, 0.0, 0.02), quaternion=down), 0.06, thick, [beside]) < 0.0
