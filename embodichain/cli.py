@@ -88,7 +88,7 @@ COMMANDS: dict[str, Command] = {
         "sim",
     ),
     "scene": Command(
-        "embodichain.commands.worlds:scene", "sample scenes of a task as USD files, with pictures: `scene sample`", "sim"
+        "learner.commands.scene:main", "sample, pack, compare, make again, play and judge scenes: `scene sample`", "sim"
     ),
     "tasks": Command(
         "embodichain.commands.worlds:tasks",
