@@ -328,6 +328,7 @@ def _object(placement: ObjectPlacement, folder: Path, *, moved: bool) -> list[st
             f"                point3f physics:centerOfMass = {spelt([value / scale for value in body.center_of_mass])}",
             f"                float3 physics:diagonalInertia = {spelt(body.diagonal_inertia)}",
             f"                quatf physics:principalAxes = {spelt(body.principal_axes)}",
+            *(_moved(placement, body.name) if moved and placement.asset.movable_joints else ()),
             *_tint(placement),
             "            }",
         ]
@@ -387,9 +388,15 @@ def _joints(placement: ObjectPlacement, *, moved: bool) -> list[str]:
     their positions, in degrees where they turn.
     """
     asset = placement.asset
-    if not asset.movable_joints:
+    mounts = [joint for joint in asset.joints if joint.parent == ""] if moved else []
+    if not asset.movable_joints and not mounts:
         return []
     lines = ['            over "joints"\n            {']
+    for joint in mounts:  # in its own file the world is where the object stands
+        lines += [
+            f'                over "{joint.name}"\n                {{',
+            f"                    rel physics:body0 = </scene/objects/{placement.role}>\n                }}",
+        ]
     for index, joint in enumerate(asset.movable_joints):
         turns = joint.kind is JointKind.REVOLUTE
         word = "angular" if turns else "linear"
