@@ -16,7 +16,6 @@ from embodichain.config import WorldConfig
 from embodichain.physics import painters
 from embodichain.protocols import Task
 from embodichain.scenes.reach import ReachTable
-from embodichain.scenes.saved import SavedScenes
 from embodichain.types import Asset
 from embodichain.world import Progress, World, check_names
 
@@ -48,6 +47,8 @@ def prepare(config: WorldConfig, progress: Progress = _silent) -> World:
     pool = _pool(config, chosen) if config.assets.pool.enabled else None
     assets: tuple[Asset, ...] = ()
     if config.scenes.folder:
+        from embodichain.scenes.saved import SavedScenes  # with pxr, which sampled scenes do without
+
         saved = SavedScenes(Path(config.scenes.folder))
         saved.check((task.name for task in chosen), robot)
         assets = saved.assets()

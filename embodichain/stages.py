@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,13 @@ from embodichain.protocols import Hosted, Physics, Shutter, Task
 from embodichain.ring.contract import AnySlot, SlotSource
 from embodichain.rollout import ExpertPilot, drive, write_provenance
 from embodichain.scenes.sample import SceneSampler
-from embodichain.scenes.saved import SavedScenes
 from embodichain.stage import Stage
 from embodichain.types import Asset, Drawn, Scene, Timings, TrajectoryId
 from embodichain.types.reels import MOST_NUMBERS, NOTES, PICTURES, SCENE, STAGE, CameraMode
 from embodichain.world import Split, World, scene_seed
+
+if TYPE_CHECKING:
+    from embodichain.scenes.saved import SavedScenes
 
 __all__ = ["Fate", "Produced", "RolloutStage", "SceneStage", "Take", "produce"]
 
@@ -54,7 +57,7 @@ class SceneStage:
             physics=world.make_beside(physics),
         )
         folder = world.config.scenes.folder
-        self._saved = SavedScenes(Path(folder)) if folder and split is Split.STREAM else None
+        self._saved = _saved(Path(folder)) if folder and split is Split.STREAM else None
         self._seed = world.config.seed
         self._split = split
         self._pool = world.pool
@@ -108,6 +111,13 @@ class SceneStage:
         """The demands of scene `number` on a hand, as numbers; raises SceneError when there is no valid scene for its seed."""
         task = self._tasks[number % len(self._tasks)]
         return self._sampler.features(task, self._scene_seed(number), self._fresh(number))
+
+
+def _saved(folder: Path) -> SavedScenes:
+    """The scenes of a folder; imported here because pxr comes with them, which sampled scenes do without."""
+    from embodichain.scenes.saved import SavedScenes
+
+    return SavedScenes(folder)
 
 
 class Fate(StrEnum):
