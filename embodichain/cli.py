@@ -92,7 +92,7 @@ COMMANDS: dict[str, Command] = {
         "embodichain.commands.robots:robot", "say what a robot's file holds and which tasks it can do: `robot check FILE`", "sim"
     ),
     "scene": Command(
-        "embodichain.commands.worlds:scene", "sample scenes of a task as USD files, with pictures: `scene sample`", "sim"
+        "learner.commands.scene:main", "sample, pack, compare, make again, play and judge scenes: `scene sample`", "sim"
     ),
     "tasks": Command(
         "embodichain.commands.worlds:tasks",

@@ -95,6 +95,11 @@ class WorldConfig:
                 "diversity chooses among scenes of one catalogue, and assets.pool deals each scene a hand of its own: turn off "
                 "one of diversity.enabled and assets.pool.live"
             )
+        if self.scenes.folder and (self.assets.pool.enabled or self.diversity.enabled):
+            raise ConfigError(
+                f"the scenes in {self.scenes.folder} are chosen and have their assets: turn off diversity.enabled and "
+                "assets.pool.live, or leave out scenes.folder"
+            )
         self._follow(common(self.tasks))
 
     def _follow(self, benchmark: str) -> None:
@@ -122,6 +127,7 @@ class WorldConfig:
             "physical.enabled": self.physical.enabled,
             "diversity.enabled": self.diversity.enabled,
             "scenes.distractors": self.scenes.distractors > 0,
+            "scenes.folder": bool(self.scenes.folder),
             "assets.pool": self.assets.pool.enabled,
             "segmentation": self.segmentation,
         }

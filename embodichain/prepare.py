@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -33,7 +34,8 @@ def _silent(what: str, done: int, total: int) -> None:
 def prepare(config: WorldConfig, progress: Progress = _silent) -> World:
     """Builds or loads everything that workers share: robot, assets and reachability table, the last two cached in `cache_dir()`.
 
-    Only those assets of the catalogue are built that the tasks ask for, unless there are distractors. Instances of a pool are not
+    Only those assets of the catalogue are built that the tasks ask for, unless there are distractors; none where scenes are read
+    from a folder. Instances of a pool are not
     built here, but when scenes need them.
 
     Raises ConfigError or RobotError before anything long has begun, AssetError when an asset cannot be built.
@@ -46,7 +48,13 @@ def prepare(config: WorldConfig, progress: Progress = _silent) -> World:
     everything = config.scenes.distractors > 0  # distractors may be of any category
     pool = _pool(config, chosen) if config.assets.pool.enabled else None
     assets: tuple[Asset, ...] = ()
-    if pool is None or everything:
+    if config.scenes.folder:
+        from embodichain.scenes.saved import SavedScenes  # with pxr, which sampled scenes do without
+
+        saved = SavedScenes(Path(config.scenes.folder))
+        saved.check((task.name for task in chosen), robot)
+        assets = saved.assets()
+    elif pool is None or everything:
         assets = build_catalog(
             config.assets.serving(needed, others=everything),
             cache_dir() / "assets",

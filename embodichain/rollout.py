@@ -18,6 +18,7 @@ from embodichain.motion.action import ActionCodec
 from embodichain.protocols import BatchPhysics, Driver, Expert, Grader, Physics, Pilot, Shutter, Task
 from embodichain.types import (
     Failed,
+    Origin,
     Push,
     Pushed,
     Scene,
@@ -191,6 +192,7 @@ def write_provenance(
     physics: str,
     versions: str = "",
     instances: Mapping[str, str] | None = None,
+    origin: Origin | None = None,
 ) -> None:
     """Writes id and provenance of a finished episode into its slot, so that any sample can be traced and simulated again."""
     info = TrajectoryInfo(
@@ -209,6 +211,7 @@ def write_provenance(
         pushed=outcome.pushed,
         versions=versions,
         instances=instances or {},
+        origin=origin,
     )
     write_text(out["info"], info.encode())
     out["trajectory_id"][()] = identity.pack()

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,9 @@ from embodichain.types import Asset, Drawn, Scene, Timings, TrajectoryId
 from embodichain.types.reels import MOST_NUMBERS, NOTES, PICTURES, SCENE, STAGE, CameraMode
 from embodichain.world import Split, World, scene_seed
 
+if TYPE_CHECKING:
+    from embodichain.scenes.saved import SavedScenes
+
 __all__ = ["Fate", "Produced", "RolloutStage", "SceneStage", "Take", "produce"]
 
 
@@ -39,7 +44,7 @@ class SceneStage:
 
         Where scenes of the configured physics settle in another, that is made.
         """
-        self._tasks = world.make_tasks()
+        self._tasks = world.make_tasks(split)
         self._sampler = SceneSampler(
             world.robot,
             world.assets,
@@ -51,6 +56,8 @@ class SceneStage:
             bounds=world.config.bounds,
             physics=world.make_beside(physics),
         )
+        folder = world.config.scenes.folder
+        self._saved = _saved(Path(folder)) if folder and split is Split.STREAM else None
         self._seed = world.config.seed
         self._split = split
         self._pool = world.pool
@@ -59,15 +66,18 @@ class SceneStage:
         """The choices for the most recent blocks of each task's numbers. A task that is listed twice has two series of them."""
 
     def step(self, number: int) -> tuple[Task, Scene]:
-        """Scene `number` of this run; raises SceneError when there is no valid scene for its seed."""
-        task = self._tasks[number % len(self._tasks)]
+        """Scene `number` of this run; raises SceneError when there is no valid scene for its seed, or its file cannot be read."""
+        turn, index = divmod(number, len(self._tasks))
+        task = self._tasks[index]
+        if self._saved is not None:
+            return task, self._saved.scene(task.name, turn)
         return task, self._sampler.sample(task, self._scene_seed(number), self._fresh(number))
 
     def _fresh(self, number: int) -> tuple[Asset, ...] | None:
         """The assets of the pool for scene `number`, made now if no actor has made them; None without a pool."""
         if self._pool is None:
             return None
-        return tuple(fresh.asset for fresh in self._pool.assets(number, held_out=self._split is Split.HELD_OUT))
+        return tuple(fresh.asset for fresh in self._pool.assets(number, held_out=self._split is not Split.STREAM))
 
     def interaction(self, task: Task, scene: Scene) -> Interaction:
         """The demands of a scene on a hand, from which diversity is computed."""
@@ -101,6 +111,13 @@ class SceneStage:
         """The demands of scene `number` on a hand, as numbers; raises SceneError when there is no valid scene for its seed."""
         task = self._tasks[number % len(self._tasks)]
         return self._sampler.features(task, self._scene_seed(number), self._fresh(number))
+
+
+def _saved(folder: Path) -> SavedScenes:
+    """The scenes of a folder; imported here because pxr comes with them, which sampled scenes do without."""
+    from embodichain.scenes.saved import SavedScenes
+
+    return SavedScenes(folder)
 
 
 class Fate(StrEnum):
@@ -246,7 +263,15 @@ class RolloutStage:
         known = {drawn.name: drawn.instance for drawn in self._drawn(scene)}
         instances = {one.role: known[one.asset.name] for one in scene.objects if one.asset.name in known}
         write_provenance(
-            slot, scene, outcome, identity=identity, robot=robot, physics=physics, versions=versions, instances=instances
+            slot,
+            scene,
+            outcome,
+            identity=identity,
+            robot=robot,
+            physics=physics,
+            versions=versions,
+            instances=instances,
+            origin=self._world.origin(number),
         )
 
     def _drawn(self, scene: Scene) -> tuple[Drawn, ...]:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from embodichain import __version__, robots, tasks
 from embodichain import physics as physics_room
-from embodichain import robots, tasks
 from embodichain.config import WorldConfig
 from embodichain.errors import RobotError
 from embodichain.physics.painters import PAINTERS
 from embodichain.protocols import AssetPool, BatchPhysics, Physics, Task
 from embodichain.scenes.reach import ReachTable
+from embodichain.tasks.held_out import out_of_distribution
 from embodichain.tasks.needs import lacking
-from embodichain.types import Asset, Robot, TrajectorySpec
+from embodichain.types import Asset, Origin, Robot, TrajectorySpec
+from embodichain.types.plain import as_plain, content_hash, differing
 
-__all__ = ["Progress", "Split", "World", "check_names", "scene_seed"]
+__all__ = ["Progress", "Split", "World", "check_names", "config_hash", "revision", "scene_seed"]
 
 Progress = Callable[[str, int, int], None]
 """Called with (name of the phase, done, total)."""
@@ -29,6 +35,8 @@ class Split(StrEnum):
 
     STREAM = "stream"
     HELD_OUT = "held_out"
+    BEYOND = "beyond"
+    """Held-out scenes whose tasks are placed more widely, and asked for in words that no stream has (`tasks.held_out`)."""
 
 
 def scene_seed(run_seed: int, split: Split, number: int) -> int:
@@ -88,9 +96,40 @@ class World:
             height=config.height,
         )
 
-    def make_tasks(self) -> tuple[Task, ...]:
-        """The configured tasks, in order."""
+    def origin(self, number: int, split: Split = Split.STREAM) -> Origin:
+        """The record of scene `number` of this world, from which it can be made again."""
+        return Origin(number=number, split=str(split), **self._identity)
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        """What the origins of all scenes of this world have in common."""
+        return {
+            "world": differing(self.config, WorldConfig()),
+            "world_hash": config_hash(self.config),
+            "robot_hash": self.robot.content_hash,
+            "revision": revision(),
+        }
+
+    def make_tasks(self, split: Split = Split.STREAM) -> tuple[Task, ...]:
+        """The configured tasks, in order, as the scenes of a split have them."""
+        if split is Split.BEYOND:
+            return tuple(out_of_distribution(name) for name in self.config.tasks)
         return tuple(tasks.make(name, recovery=self.config.recovery) for name in self.config.tasks)
+
+
+@lru_cache(maxsize=1)
+def revision() -> str:
+    """The engine's version and a hash of its sources and tables, as in "0.1.0+3f29c1a07b5d": other code may make another scene."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(path for path in root.rglob("*") if path.suffix in (".py", ".json") and path.is_file()):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return f"{__version__}+{digest.hexdigest()[:12]}"
+
+
+def config_hash(config: WorldConfig) -> str:
+    """Hash of every value of a world's configuration, those with defaults included."""
+    return content_hash(as_plain(config))
 
 
 def check_names(config: WorldConfig) -> tuple[Robot, tuple[Task, ...]]:

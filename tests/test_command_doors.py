@@ -207,7 +207,7 @@ def test_a_value_that_a_file_leaves_empty_is_no_word(tmp_path):
 
 
 def test_every_configuration_of_ours_can_be_read_again():
-    from learner.records.plain import as_plain
+    from embodichain.types.plain import as_plain
 
     config = recipes.tiny_cpu()
     assert restore(config, yaml.safe_load(yaml.safe_dump(as_plain(config)))) == config

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from embodichain import cli
-from embodichain.commands.worlds import _sheet
+from embodichain.commands.pictures import sheet
 from embodichain.scenes import usd
 
 
@@ -37,10 +37,10 @@ def test_dry_run_says_what_would_be_made(tmp_path, capsys):
 
 def test_a_contact_sheet_holds_every_picture_in_order():
     pictures = [np.full((8, 10, 3), value, np.uint8) for value in (10, 20, 30, 40)]
-    sheet = _sheet(pictures, columns=3)
-    assert sheet.shape == (8 + 4 + 8, 3 * 14 - 4, 3)
-    assert [sheet[4, column, 0] for column in (5, 19, 33)] == [10, 20, 30] and sheet[16, 5, 0] == 40
-    assert sheet[16, 19, 0] == 255
+    made = sheet(pictures, columns=3)
+    assert made.shape == (8 + 4 + 8, 3 * 14 - 4, 3)
+    assert [made[4, column, 0] for column in (5, 19, 33)] == [10, 20, 30] and made[16, 5, 0] == 40
+    assert made[16, 19, 0] == 255
 
 
 @pytest.mark.slow

@@ -15,14 +15,13 @@ from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.prepare import prepare
 from embodichain.rollout import ExpertPilot
+from embodichain.tasks.held_out import Varied, Widened
 from embodichain.world import Split, scene_seed
 from learner.evaluation.config import EvaluateConfig, Shift
 from learner.evaluation.episodes import Graded, PolicyPilot, Trace, episodes, evaluate, scores, wilson
 from learner.evaluation.held_out import (
     HeldOut,
-    Widened,
     _variant,
-    _Varied,
     beyond_physical,
     beyond_visual,
     of_world,
@@ -188,7 +187,7 @@ class Seer:
         return _tensor(self.t + 1)
 
 
-class NeverContent(_Varied):
+class NeverContent(Varied):
     """A task that nobody accomplishes: its episodes last to the end."""
 
     def request(self, rng):

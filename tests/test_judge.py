@@ -12,6 +12,7 @@ import yaml
 from embodichain import cli
 from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, RunError
+from embodichain.types.plain import as_plain
 from learner.codecs.config import EncoderConfig
 from learner.evaluation.config import EvaluateConfig, Shift
 from learner.evaluation.episodes import Graded
@@ -21,7 +22,6 @@ from learner.inference.policy_file import Setup, load_agent, save_agent
 from learner.models.agent import Agent
 from learner.models.clwm.config import ClwmConfig
 from learner.models.config import AgentConfig
-from learner.records.plain import as_plain
 from learner.runs.recipes import seconds_cpu
 
 SMALL = AgentConfig(

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from embodichain.command_line import Parser
 from embodichain.errors import ConfigError, UsageError
+from embodichain.types.plain import as_plain
 from learner.commands.run import parse
 from learner.models.clwm.family import CLWM
-from learner.records.plain import as_plain
 from learner.runs import catalog, recipes
 from learner.runs.options import check_numbers, override, restore
 

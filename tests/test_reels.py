@@ -23,9 +23,9 @@ from embodichain.stage import Stage
 from embodichain.stages import Fate, RolloutStage, SceneStage
 from embodichain.tasks import TASKS
 from embodichain.types import Grains, RingSpec, Timings
+from embodichain.types.plain import as_plain
 from embodichain.types.reels import NOTES, PICTURES, SCENE, SCENE_BYTES, CameraMode, reel_spec
 from embodichain.world import World
-from learner.records.plain import as_plain
 from learner.runs import catalog
 from learner.runs.options import RunWords, resolve, restore
 

@@ -163,7 +163,7 @@ class LeRobotWriter:
             "meta/episodes/chunk_index": chunk,
             "meta/episodes/file_index": index,
             "provenance/trajectory_id": str(recorded.trajectory_id),
-            "provenance/info": recorded.info.encode().decode(),
+            "provenance/info": recorded.info.text(),
         }
         for name in self.layout.cameras:
             key = f"videos/{lerobot.IMAGES}{name}/"

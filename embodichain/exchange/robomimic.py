@@ -77,7 +77,7 @@ class RobomimicWriter:
             demo.attrs["num_samples"] = samples
             demo.attrs["trajectory_id"] = str(recorded.trajectory_id)
             demo.attrs["instruction"] = recorded.instruction
-            demo.attrs["provenance"] = recorded.info.encode().decode()
+            demo.attrs["provenance"] = recorded.info.text()
             demo["actions"] = recorded.action.reshape(samples, -1)
             demo["segment"] = recorded.segment
             end = (np.arange(samples) == samples - 1).astype(np.float64)

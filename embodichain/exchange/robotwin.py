@@ -89,7 +89,7 @@ class RoboTwinWriter:
         write_json(place / f"instructions/episode{number}.json", {"seen": [recorded.instruction], "unseen": [recorded.instruction]})
         head = self._layout.cameras.index("head") if "head" in self._layout.cameras else 0
         write_video(place / f"video/episode{number}.mp4", recorded.rgb[:, head], fps=float(self._layout.fps))
-        note = {"task": task, "trajectory_id": str(recorded.trajectory_id), "info": recorded.info.encode().decode()}
+        note = {"task": task, "trajectory_id": str(recorded.trajectory_id), "info": recorded.info.text()}
         self._written.append(note)
         seeds = [str(TrajectoryInfo.decode(n["info"].encode()).scene_seed) for n in self._written if n["task"] == task]
         write_text(place / "seed.txt", " ".join(seeds))

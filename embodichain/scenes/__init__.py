@@ -8,7 +8,9 @@ __all__ = [
     "obstacles",
     "reach",
     "sample",
+    "saved",
     "settle",
     "usd",
+    "values",
     "visibility",
 ]

@@ -57,7 +57,8 @@ class SampleConfig:
     """Effort per scene: layouts tried before the scene is refused, poses drawn per object in a layout, draws of ranked assets.
 
     `min_visible` is the least visible share of each object in the picture of some fixed camera. `distractors` is the largest number
-    of objects that no task asks for; each scene draws a number from 0 to that.
+    of objects that no task asks for; each scene draws a number from 0 to that. With `folder`, scenes are not sampled, but read from
+    the files in it (`scene sample`, `scene pack`), over and over in order; they bring their own looks, physics and bounds.
     """
 
     max_layouts: int = 40
@@ -65,6 +66,7 @@ class SampleConfig:
     max_choices: int = 400
     min_visible: float = 0.5
     distractors: int = 0
+    folder: str = ""
     layout: LayoutConfig = field(default_factory=LayoutConfig)
     settle: SettleConfig = field(default_factory=SettleConfig)
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from embodichain.assets.usd import files as usd
 from embodichain.assets.usd.usd_contents import PrimFacts
 from embodichain.errors import AssetError, SceneError
 from embodichain.expand.size import resized
+from embodichain.motion.frames import asset_from_body
+from embodichain.scenes.usd_robot import camera_overrides, robot_text
+from embodichain.scenes.usd_text import listed, placed, quoted, spelt
 from embodichain.types import (
     TABLE_SIZE,
     Asset,
@@ -36,6 +41,7 @@ from embodichain.types import (
     NoiseSource,
     ObjectPlacement,
     Pose,
+    Robot,
     Scene,
     Texture,
     Wander,
@@ -44,10 +50,21 @@ from embodichain.types.mishaps import Pushed
 from embodichain.types.poses import quaternion_between
 
 _ATTRIBUTE = "embodichain:scene"
+_AS_WRITTEN = re.compile(rf'^    custom string {_ATTRIBUTE} = "((?:[^"\\\n]|\\.)*)"$', re.MULTILINE)
+_KEPT = 64
+_PHYSICS_SCENE = (
+    '    def PhysicsScene "physics"\n    {',
+    "        vector3f physics:gravityDirection = (0, 0, -1)",
+    "        float physics:gravityMagnitude = 9.81\n    }",
+)
 
 
-def write(scene: Scene, path: Path) -> Path:
+def write(scene: Scene, path: Path, robot: Robot | None = None) -> Path:
     """Writes `scene` to `path`, a .usda file, atomically.
+
+    With `robot` the file holds everything that a simulator starts from: the physics scene, the robot at home and its cameras, by
+    reference to a file of the robot beside `path`, and the parts of articulated objects where their joints have them. Without it
+    these are left to the simulator, and objects lie with their joints at zero.
 
     Raises SceneError when an asset has no file to refer to, or the file cannot be written.
     """
@@ -56,20 +73,25 @@ def write(scene: Scene, path: Path) -> Path:
     lines = [
         "#usda 1.0",
         '(\n    defaultPrim = "scene"\n    metersPerUnit = 1\n    kilogramsPerUnit = 1\n    upAxis = "Z"',
-        f"    doc = {_quoted(f'{scene.task}: {scene.instruction}')}\n)",
+        f"    doc = {quoted(f'{scene.task}: {scene.instruction}')}\n)",
         'def Xform "scene"\n{',
-        f"    custom string {_ATTRIBUTE} = {_quoted(json.dumps(_facts(scene, path.parent)))}",
+        f"    custom string {_ATTRIBUTE} = {quoted(json.dumps(_facts(scene, path.parent, robot)))}",
+        *(_PHYSICS_SCENE if robot else ()),
         *_table(scene),
         *(line for number, light in enumerate(scene.lights) for line in _light(number, light)),
         '    def Xform "objects"\n    {',
-        *(line for placement in scene.objects for line in _object(placement, path.parent)),
+        *(line for placement in scene.objects for line in _object(placement, path.parent, moved=robot is not None)),
         "    }",
+        *(_robot(scene, robot) if robot else ()),
         *_grains(scene.grains),
         "}",
     ]
     partial = path.with_name(f"{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if robot is not None and not (path.parent / robot_file(robot)).exists():
+            partial.write_text(robot_text(robot), encoding="utf-8")
+            partial.replace(path.parent / robot_file(robot))
         partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
         partial.replace(path)
     except OSError as error:
@@ -77,31 +99,67 @@ def write(scene: Scene, path: Path) -> Path:
     return path
 
 
+def robot_file(robot: Robot) -> str:
+    """Name of the file of a robot beside the scenes that it is in; another robot of the same name has another."""
+    return f"robot_{re.sub(r'[^0-9A-Za-z_]', '_', robot.name)}_{robot.content_hash[:8]}.usda"
+
+
 def is_scene(path: Path) -> bool:
     """Whether a USD file is a scene written by `write`; raises SceneError when it cannot be read."""
-    try:
-        prims = {prim.path: prim for prim in usd.inspect(path).prims}
-    except AssetError as error:
-        raise SceneError(f"cannot read {path}: {error}") from error
-    return "/scene" in prims and _ATTRIBUTE in prims["/scene"].values
+    return _recorded(path) is not None
+
+
+def heading(path: Path) -> Mapping[str, Any]:
+    """The task, seed and instruction of a scene's file and, if it was written with one, the name and hash of its robot.
+
+    That is quick, because nothing that the file refers to is opened. Raises SceneError when it is no scene.
+    """
+    facts = _facts_of(path)
+    return {name: facts[name] for name in ("task", "seed", "instruction", "robot") if name in facts}
 
 
 def read(path: Path) -> Scene:
     """The scene that `write` wrote. Raises SceneError when it is no such file, or when an asset is missing or has changed."""
+    facts = _facts_of(path)
     try:
         prims = {prim.path: prim for prim in usd.inspect(path).prims}
     except AssetError as error:
         raise SceneError(f"cannot read a scene from {path}: {error}") from error
-    if "/scene" not in prims or _ATTRIBUTE not in prims["/scene"].values:
+    try:
+        return _scene(path, prims, facts)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _recorded(path: Path) -> str | None:
+    """The JSON of a scene's file; None in any other USD file. Found in the text that `write` wrote, which is quick, or by pxr."""
+    try:
+        found = _AS_WRITTEN.search(path.read_text(encoding="utf-8")) if path.suffix == ".usda" else None
+        if found:
+            return re.sub(r"\\(.)", lambda escaped: {"n": "\n"}.get(escaped[1], escaped[1]), found[1])
+        prims = {prim.path: prim for prim in usd.inspect(path).prims}
+    except (OSError, UnicodeDecodeError, AssetError) as error:
+        raise SceneError(f"cannot read a scene from {path}: {error}") from error
+    return prims["/scene"].values.get(_ATTRIBUTE) if "/scene" in prims else None
+
+
+def _facts_of(path: Path) -> Mapping[str, Any]:
+    text = _recorded(path)
+    if text is None:
         raise SceneError(
             f"{path} is no scene of this engine: it has no attribute {_ATTRIBUTE} at /scene; sample one with `scene sample`"
         )
     try:
-        return _scene(path, prims, json.loads(prims["/scene"].values[_ATTRIBUTE]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SceneError(
-            f"{path} has an {_ATTRIBUTE} that this version does not read ({type(error).__name__}: {error}); sample the scene again"
-        ) from error
+        found = json.loads(text)
+        return {**found, "task": found["task"], "seed": found["seed"], "instruction": found["instruction"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> SceneError:
+    return SceneError(
+        f"{path} has an {_ATTRIBUTE} that this version does not read ({type(error).__name__}: {error}); sample the scene again"
+    )
 
 
 def _scene(path: Path, prims: Mapping[str, PrimFacts], facts: Mapping[str, Any]) -> Scene:
@@ -141,10 +199,11 @@ def _scene(path: Path, prims: Mapping[str, PrimFacts], facts: Mapping[str, Any])
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
-def _facts(scene: Scene, folder: Path) -> dict[str, Any]:
+def _facts(scene: Scene, folder: Path, robot: Robot | None) -> dict[str, Any]:
     """Everything of a scene except poses, as plain values."""
     return {
         "version": __version__,
+        **({"robot": {"name": robot.name, "content_hash": robot.content_hash}} if robot else {}),
         "seed": scene.seed,
         "task": scene.task,
         "instruction": scene.instruction,
@@ -184,9 +243,9 @@ def _grains(grains: Grains) -> list[str]:
         raise SceneError("grains are written with 32-bit coordinates: round their positions first, or they would not replay")
     return [
         '    def Points "grains"\n    {',
-        f"        point3f[] points = [{', '.join(map(_tuple, grains.positions))}]",
+        f"        point3f[] points = [{', '.join(map(spelt, grains.positions))}]",
         f'        float[] widths = [{2.0 * grains.radius!r}] (\n            interpolation = "constant"\n        )',
-        f"        color3f[] primvars:displayColor = [{_tuple(grains.color[:3])}]\n    }}",
+        f"        color3f[] primvars:displayColor = [{spelt(grains.color[:3])}]\n    }}",
     ]
 
 
@@ -216,9 +275,9 @@ def _table(scene: Scene) -> list[str]:
     return [
         '    def Cube "table" (\n        prepend apiSchemas = ["PhysicsCollisionAPI"]\n    )\n    {',
         "        double size = 1",
-        f"        color3f[] primvars:displayColor = [{_tuple(scene.table_color[:3])}]",
-        f"        double3 xformOp:translate = {_tuple((0.0, 0.0, -z / 2))}",
-        f"        double3 xformOp:scale = {_tuple((x, y, z))}",
+        f"        color3f[] primvars:displayColor = [{spelt(scene.table_color[:3])}]",
+        f"        double3 xformOp:translate = {spelt((0.0, 0.0, -z / 2))}",
+        f"        double3 xformOp:scale = {spelt((x, y, z))}",
         '        uniform token[] xformOpOrder = ["xformOp:translate", "xformOp:scale"]\n    }',
     ]
 
@@ -228,40 +287,59 @@ def _light(number: int, light: Light) -> list[str]:
     x, y, z = (float(v) for v in direction)
     return [
         f'    def DistantLight "light{number}"\n    {{',
-        f"        color3f inputs:color = {_tuple(light.diffuse)}",
+        f"        color3f inputs:color = {spelt(light.diffuse)}",
         "        float inputs:intensity = 1000",
-        f"        quatd xformOp:orient = {_tuple(quaternion_between((0.0, 0.0, -1.0), (x, y, z)))}",
+        f"        quatd xformOp:orient = {spelt(quaternion_between((0.0, 0.0, -1.0), (x, y, z)))}",
         '        uniform token[] xformOpOrder = ["xformOp:orient"]\n    }',
     ]
 
 
-def _object(placement: ObjectPlacement, folder: Path) -> list[str]:
+def _robot(scene: Scene, robot: Robot) -> list[str]:
+    """The robot by reference, with its cameras as the scene has them."""
+    return [
+        '    def Xform "robot" (',
+        f"        prepend references = @./{robot_file(robot)}@\n    )\n    {{",
+        *camera_overrides(robot, scene.looks.cameras, " " * 8),
+        "    }",
+    ]
+
+
+def _object(placement: ObjectPlacement, folder: Path, *, moved: bool) -> list[str]:
+    """An object by reference, as the scene has it; with `moved`, its parts are where its joints have them."""
     if not placement.role.isidentifier():
         raise SceneError(f"role {placement.role!r} is no valid prim name; use letters, digits and underscores")
     scale, order = placement.asset.scale, ["xformOp:translate", "xformOp:orient"]
     larger = []
     if scale != 1.0:
         order.append("xformOp:scale")
-        larger.append(f"            float3 xformOp:scale = {_tuple((scale, scale, scale))}")
+        larger.append(f"            float3 xformOp:scale = {spelt((scale, scale, scale))}")
     lines = [
         f'        def Xform "{placement.role}" (',
         f"            prepend references = @{_reference(placement.asset, folder)}@\n        )\n        {{",
-        f"            double3 xformOp:translate = {_tuple(placement.pose.position)}",
-        f"            quatd xformOp:orient = {_tuple(placement.pose.quaternion)}",
+        f"            double3 xformOp:translate = {spelt(placement.pose.position)}",
+        f"            quatd xformOp:orient = {spelt(placement.pose.quaternion)}",
         *larger,
-        f"            uniform token[] xformOpOrder = [{', '.join(map(_quoted, order))}]",
+        f"            uniform token[] xformOpOrder = [{', '.join(map(quoted, order))}]",
     ]
     for body in placement.asset.bodies:
         lines += [
             f'            over "{body.name}"\n            {{',
             f"                float physics:mass = {body.mass!r}",
-            f"                point3f physics:centerOfMass = {_tuple([value / scale for value in body.center_of_mass])}",
-            f"                float3 physics:diagonalInertia = {_tuple(body.diagonal_inertia)}",
-            f"                quatf physics:principalAxes = {_tuple(body.principal_axes)}",
+            f"                point3f physics:centerOfMass = {spelt([value / scale for value in body.center_of_mass])}",
+            f"                float3 physics:diagonalInertia = {spelt(body.diagonal_inertia)}",
+            f"                quatf physics:principalAxes = {spelt(body.principal_axes)}",
+            *(_moved(placement, body.name) if moved and placement.asset.movable_joints else ()),
             *_tint(placement),
             "            }",
         ]
-    return [*lines, *_rubbing(placement.asset), *_joints(placement.asset), *_paint(placement), "        }"]
+    return [*lines, *_rubbing(placement.asset), *_joints(placement, moved=moved), *_paint(placement), "        }"]
+
+
+def _moved(placement: ObjectPlacement, name: str) -> list[str]:
+    """A body where the object's joints have it; the object's prim scales it."""
+    pose, scale = asset_from_body(placement.asset, name, placement.joint_positions), placement.asset.scale
+    x, y, z = pose.position
+    return placed(Pose(position=(x / scale, y / scale, z / scale), quaternion=pose.quaternion), " " * 16)
 
 
 def _tint(placement: ObjectPlacement) -> list[str]:
@@ -271,7 +349,7 @@ def _tint(placement: ObjectPlacement) -> list[str]:
     return [
         '                over "visual" (\n                    prepend apiSchemas = ["MaterialBindingAPI"]\n                )',
         "                {",
-        f"                    color3f[] primvars:displayColor = [{_tuple(placement.color[:3])}]",
+        f"                    color3f[] primvars:displayColor = [{spelt(placement.color[:3])}]",
         f"                    rel material:binding = </scene/objects/{placement.role}/tint> (",
         '                        bindMaterialAs = "strongerThanDescendants"\n                    )\n                }',
     ]
@@ -285,7 +363,7 @@ def _paint(placement: ObjectPlacement) -> list[str]:
         f"                token outputs:surface.connect = </scene/objects/{placement.role}/tint/surface.outputs:surface>",
         '                def Shader "surface"\n                {',
         '                    uniform token info:id = "UsdPreviewSurface"',
-        f"                    color3f inputs:diffuseColor = {_tuple(placement.color[:3])}",
+        f"                    color3f inputs:diffuseColor = {spelt(placement.color[:3])}",
         f"                    float inputs:opacity = {float(placement.color[3])!r}",
         "                    float inputs:roughness = 0.5",
         "                    token outputs:surface\n                }\n            }",
@@ -305,30 +383,37 @@ def _rubbing(asset: Asset) -> list[str]:
     return [*lines, "            }"]
 
 
-def _joints(asset: Asset) -> list[str]:
-    """Damping of the object's joints, per degree where they turn, and their dry friction in PhysX's words."""
-    if not asset.movable_joints:
+def _joints(placement: ObjectPlacement, *, moved: bool) -> list[str]:
+    """Damping of the object's joints, per degree where they turn, and their dry friction in PhysX's words; where `moved`, also
+    their positions, in degrees where they turn.
+    """
+    asset = placement.asset
+    mounts = [joint for joint in asset.joints if joint.parent == ""] if moved else []
+    if not asset.movable_joints and not mounts:
         return []
     lines = ['            over "joints"\n            {']
-    for joint in asset.movable_joints:
-        turns = joint.kind is JointKind.REVOLUTE
-        damping = math.radians(joint.damping) if turns else joint.damping
+    for joint in mounts:  # in its own file the world is where the object stands
         lines += [
-            f'                over "{joint.name}" (\n                    prepend apiSchemas = ["PhysxJointAPI"]\n                )',
-            f"                {{\n                    float drive:{'angular' if turns else 'linear'}:physics:damping = {damping!r}",
-            f"                    float physxJoint:jointFriction = {joint.friction!r}\n                }}",
+            f'                over "{joint.name}"\n                {{',
+            f"                    rel physics:body0 = </scene/objects/{placement.role}>\n                }}",
         ]
+    for index, joint in enumerate(asset.movable_joints):
+        turns = joint.kind is JointKind.REVOLUTE
+        word = "angular" if turns else "linear"
+        damping = math.radians(joint.damping) if turns else joint.damping
+        schemas = ["PhysxJointAPI", *([f"PhysicsJointStateAPI:{word}"] if moved else [])]
+        lines += [
+            f'                over "{joint.name}" (\n                    prepend apiSchemas = {listed(map(quoted, schemas))}\n'
+            "                )",
+            f"                {{\n                    float drive:{word}:physics:damping = {damping!r}",
+            f"                    float physxJoint:jointFriction = {joint.friction!r}",
+        ]
+        if moved:
+            position = (placement.joint_positions or (0.0,) * len(asset.movable_joints))[index]
+            shown = math.degrees(position) if turns else position
+            lines.append(f"                    float state:{word}:physics:position = {shown!r}")
+        lines.append("                }")
     return [*lines, "            }"]
-
-
-def _tuple(values: Sequence[float]) -> str:
-    return f"({', '.join(repr(float(value)) for value in values)})"
-
-
-def _quoted(text: str) -> str:
-    """A string in USD's text format."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -345,10 +430,17 @@ def _loose(kind: Mapping[str, Any] | None, prims: Mapping[str, Any]) -> Grains:
     return Grains(**{**kind, "color": tuple(kind["color"])}, positions=positions)
 
 
+@lru_cache(maxsize=_KEPT)
+def asset_in(file: Path, changed_ns: int) -> Asset:
+    """An asset as it is in its file; many scenes may have it. `changed_ns` says when that was written, so that changes are seen."""
+    return usd.read(file)
+
+
 def _placement(entry: Mapping[str, Any], values: Mapping[str, Any], folder: Path) -> ObjectPlacement:
     try:
-        asset = usd.read((folder / entry["asset"]).resolve())
-    except AssetError as error:
+        file = (folder / entry["asset"]).resolve()
+        asset = asset_in(file, file.stat().st_mtime_ns)
+    except (AssetError, OSError) as error:
         raise SceneError(f"cannot read the asset of {entry['role']!r}: {error}") from error
     if asset.content_hash != entry["content_hash"]:
         raise SceneError(

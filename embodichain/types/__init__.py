@@ -8,7 +8,7 @@ from embodichain.types.fresh import Drawn, Fresh, Instance
 from embodichain.types.limits import Limits
 from embodichain.types.mishaps import Failed, Mishap, Push, Pushed
 from embodichain.types.poses import Pose, Quaternion, Vec3, rotate
-from embodichain.types.provenance import TrajectoryId, TrajectoryInfo
+from embodichain.types.provenance import Origin, TrajectoryId, TrajectoryInfo
 from embodichain.types.rings import (
     HOST,
     LEDGER_FILE,
@@ -104,6 +104,7 @@ __all__ = [
     "Nudge",
     "ObjectPlacement",
     "ObjectRequest",
+    "Origin",
     "Pose",
     "Push",
     "Pushed",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +36,30 @@ class TrajectoryId:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Which scene of which world a trajectory shows: all that it takes to make the scene, and the episode, again."""
+
+    number: int
+    """Number of the scene in its world."""
+    split: str
+    """The family of seeds, one of `world.Split`."""
+    world: Mapping[str, Any]
+    """The values of the world's configuration that differ from the defaults of the revision."""
+    world_hash: str
+    """Hash of every value of the configuration, those with defaults included."""
+    robot_hash: str
+    """`Robot.content_hash`."""
+    revision: str
+    """Version of the engine that made it, and a hash of its sources: `world.revision`."""
+
+
+_ZLIB = b"x"
+"""First byte of what zlib has compressed; JSON begins with a brace."""
+_SHORT_REASON = 200
+"""Characters that are left of a reason where a record is too long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrajectoryInfo:
     """Provenance of one trajectory: enough to trace any sample to its assets and to simulate it again."""
 
@@ -60,25 +86,46 @@ class TrajectoryInfo:
     versions: str = ""
     """Versions of a foreign benchmark and its simulator, as in "metaworld 3.1.1, mujoco 3.3.0"; empty for built-in physics."""
 
-    def encode(self) -> bytes:
-        """UTF-8 JSON of at most INFO_BYTES; `reason` is shortened if need be. Raises ValueError when that is not enough."""
+    origin: Origin | None = None
+    """Which scene of which world it is; None in what others recorded, and in what was recorded before there were origins."""
+
+    def text(self) -> str:
+        """The provenance as JSON, of any length: for files."""
         values = asdict(self)
-        if not self.versions:  # left out when empty, so that the bytes stay as they were before the field existed
-            del values["versions"]
-        if not self.instances:
-            del values["instances"]
-        data = json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
-        excess = len(data) - INFO_BYTES
-        if excess > 0:
-            if excess >= len(self.reason):
-                raise ValueError(f"trajectory info of {len(data)} bytes exceeds {INFO_BYTES}: record fewer expansion parameters")
-            return replace(self, reason=self.reason[: len(self.reason) - excess]).encode()
-        return data
+        for name in ("versions", "instances", "origin"):  # left out when empty, so that what lacks them stays as it was
+            if not values[name]:
+                del values[name]
+        return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
+
+    def encode(self) -> bytes:
+        """At most INFO_BYTES for a slot: the JSON in UTF-8, compressed where it is longer.
+
+        When even that is too long, `reason` is cut. Raises ValueError when it still does not fit.
+        """
+        data = self.text().encode()
+        if len(data) <= INFO_BYTES:
+            return data
+        packed = zlib.compress(data, 9)
+        if len(packed) <= INFO_BYTES:
+            return packed
+        if len(self.reason) > _SHORT_REASON:
+            return replace(self, reason=self.reason[:_SHORT_REASON]).encode()
+        raise ValueError(
+            f"trajectory info of {len(data)} bytes, {len(packed)} compressed, exceeds {INFO_BYTES}: place fewer objects, or record "
+            "fewer expansion parameters"
+        )
 
     @classmethod
     def decode(cls, data: bytes | NDArray[np.uint8]) -> TrajectoryInfo:
-        """Reads the output of `encode`, from bytes or from a slot's `info` field."""
-        values = json.loads(bytes(data).rstrip(b"\0").decode())
+        """Reads the output of `encode` or `text`, from bytes or from a slot's `info` field; raises ValueError for anything else."""
+        data = bytes(data)
+        if data[:1] == _ZLIB:
+            try:
+                data = zlib.decompressobj().decompress(data)  # which stops where the padding begins
+            except zlib.error as error:
+                raise ValueError(f"compressed trajectory info is damaged: {error}") from error
+        values = json.loads(data.rstrip(b"\0").decode())
         failed = tuple(Failed(**entry) for entry in values.pop("failed", ()))
         pushed = tuple(Pushed(**{**entry, "force": tuple(entry["force"])}) for entry in values.pop("pushed", ()))
-        return cls(**values, failed=failed, pushed=pushed)
+        origin = values.pop("origin", None)
+        return cls(**values, failed=failed, pushed=pushed, origin=None if origin is None else Origin(**origin))

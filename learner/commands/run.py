@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
 
         static = check_static(options.config)
         if options.json:
-            from learner.records.plain import as_plain
+            from embodichain.types.plain import as_plain
 
             told = {"config": as_plain(options.config), "ring_bytes": _ring_bytes(options.config), "static": static}
             print(strict_json(told))
@@ -89,6 +89,7 @@ def _parser() -> tuple[Parser, dict[str, str]]:
     add("--json", action="store_true", help="print the summary as one JSON object on the last line")
     more = {
         "--static": ("--static.folder", "learn from a LeRobot v3 folder, or beside the stream: --static.share, --static.mapping"),
+        "--scenes": ("--world.scenes.folder", "stream the scenes saved in a folder (`scene pack`) instead of sampling them"),
         "--ranks": ("--train.ranks", "learner processes that share the ring"),
         "--nodes": ("--train.nodes", "learner nodes of a cluster, each with a ring"),
         "--steps": ("--train.steps", "training steps"),
@@ -110,7 +111,7 @@ def describe(config: RunConfig) -> str:
     """The resolved configuration and the memory of its ring, as text."""
     import yaml
 
-    from learner.records.plain import as_plain
+    from embodichain.types.plain import as_plain
 
     needed = _ring_bytes(config)
     text = yaml.safe_dump(as_plain(config), sort_keys=False)

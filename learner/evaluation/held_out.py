@@ -14,10 +14,7 @@ all at once all five together
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from copy import deepcopy
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from embodichain import tasks
 from embodichain.assets.chain.config import AssetsConfig
@@ -26,10 +23,10 @@ from embodichain.errors import ConfigError, SceneError
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.prepare import prepare
-from embodichain.protocols import Expert, Grader, Task
+from embodichain.protocols import Task
 from embodichain.scenes.sample import SceneSampler
-from embodichain.tasks.variants import widened
-from embodichain.types import Range, Robot, Scene, SceneRequest, Texture, WorldState
+from embodichain.tasks.held_out import Reworded, Widened, out_of_distribution
+from embodichain.types import Range, Scene, Texture
 from embodichain.world import Split, World, scene_seed
 from learner.evaluation.config import Shift
 
@@ -37,43 +34,6 @@ _OTHER_INSTANCES = 7_919
 """Added to the seed of the assets, so that no instance is shared with training."""
 _BEYOND = 1.6
 """Factor by which a shifted range reaches beyond the edge of the training range."""
-
-
-class _Varied:
-    """A task with other scene requests, but the same expert and grader."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self.name = task.name
-
-    def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
-        """The expert of the original task."""
-        return self._task.expert(scene, robot, state, rng)
-
-    def grader(self, scene: Scene) -> Grader:
-        """The grader of the original task."""
-        return self._task.grader(scene)
-
-
-class Widened(_Varied):
-    """A task whose objects lie in ranges 1.5 times as wide; everything else is unchanged."""
-
-    def request(self, rng: np.random.Generator) -> SceneRequest:
-        """The task's scene request with widened ranges."""
-        return widened(self._task.request(rng))
-
-
-class Reworded(_Varied):
-    """A task with unchanged scenes, whose instruction comes from its held-out variant `speaker`."""
-
-    def __init__(self, task: Task, speaker: Task) -> None:
-        super().__init__(task)
-        self._speaker = speaker
-
-    def request(self, rng: np.random.Generator) -> SceneRequest:
-        """The task's scene request with the speaker's instruction; draws as many numbers from `rng` as the task itself."""
-        said = self._speaker.request(deepcopy(rng)).instruction
-        return replace(self._task.request(rng), instruction=said)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,15 +117,8 @@ def _variant(name: str, shift: Shift) -> Task:
     if shift is Shift.WORDS:
         return Reworded(tasks.make(name), tasks.make(name, held_out=True))
     if shift is Shift.ALL:
-        task, plain = tasks.make(name, held_out=True), tasks.make(name)
-        if _ranges(task) != _ranges(plain):
-            return task  # the held-out variant of this task already has wider ranges and its own instructions
-        return Widened(task)
+        return out_of_distribution(name)
     return Widened(tasks.make(name)) if shift is Shift.PLACEMENT else tasks.make(name)
-
-
-def _ranges(task: Task) -> list[tuple[Range, Range]]:
-    return [(wanted.x, wanted.y) for wanted in task.request(np.random.default_rng(0)).objects]
 
 
 def scenes(held: HeldOut, episodes: int) -> list[tuple[Task, Scene]]:

@@ -24,6 +24,7 @@ from embodichain.errors import ConfigError, RunError
 from embodichain.motion.action import ActionCodec
 from embodichain.progress import Board
 from embodichain.tasks.benchmarks import common
+from embodichain.types.plain import as_plain
 from learner.evaluation.config import EvaluateConfig, Shift
 from learner.evaluation.episodes import Graded, PilotFactory, Played, PolicyPilot, as_rows, baselines, episodes, expert, scores
 from learner.evaluation.held_out import HeldOut, held_out
@@ -31,7 +32,6 @@ from learner.inference.background import make_policy, thinking_thread
 from learner.inference.config import SaiConfig
 from learner.models.agent import Agent
 from learner.records.files import append_line
-from learner.records.plain import as_plain
 from learner.records.run_folder import EPISODES, RunFolder, command_line, versions
 from learner.reporting.pictures import save_film, save_latents, save_strip
 

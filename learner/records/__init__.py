@@ -8,13 +8,12 @@ from embodichain.lazy import public
 
 if TYPE_CHECKING:
     from learner.records.files import append_line, write_whole
-    from learner.records.plain import as_plain, load_yaml, structured
+    from learner.records.plain import load_yaml, structured
     from learner.records.run_folder import RunFolder, versions
 
 __all__ = [
     "RunFolder",
     "append_line",
-    "as_plain",
     "load_yaml",
     "structured",
     "versions",
@@ -24,6 +23,6 @@ __all__ = [
 __getattr__, __dir__ = public(
     __name__,
     dict.fromkeys(["append_line", "write_whole"], "files")
-    | dict.fromkeys(["as_plain", "load_yaml", "structured"], "plain")
+    | dict.fromkeys(["load_yaml", "structured"], "plain")
     | dict.fromkeys(["RunFolder", "versions"], "run_folder"),
 )

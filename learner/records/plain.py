@@ -1,10 +1,8 @@
-"""Converts configurations to plain values that YAML can hold, and back."""
+"""Reads configurations from plain values that YAML can hold; `embodichain.types.plain` turns them into such values."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,19 +26,6 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from map(str, value)
         else:
             yield from (f"--{dotted}", str(value))
-
-
-def as_plain(config: Any) -> Any:
-    """Converts a configuration to dictionaries, lists and scalars that YAML and `flatten` can handle."""
-    if dataclasses.is_dataclass(config):
-        return {f.name: as_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
-    if isinstance(config, Mapping):
-        return {str(key): as_plain(value) for key, value in config.items()}
-    if isinstance(config, list | tuple):
-        return [as_plain(value) for value in config]
-    if isinstance(config, Enum):
-        return config.value
-    return str(config) if isinstance(config, Path) else config
 
 
 def structured(kind: Callable[..., Config], values: Mapping[str, Any]) -> Config:

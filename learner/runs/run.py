@@ -18,13 +18,13 @@ from embodichain.motion.action import ActionCodec
 from embodichain.prepare import prepare
 from embodichain.progress import Board
 from embodichain.types import WISHES_FILE
+from embodichain.types.plain import as_plain
 from embodichain.world import World
 from learner.evaluation.episodes import PilotFactory, Played, PolicyPilot, Score, as_rows, baselines, evaluate, expert
 from learner.inference.background import make_policy
 from learner.inference.policy_file import load_agent
 from learner.records.files import held, write_whole
 from learner.records.interrupt import Interrupt
-from learner.records.plain import as_plain
 from learner.records.run_folder import RunFolder, command_line
 from learner.reporting.pictures import save_film, save_strip, save_thumbnails
 from learner.reporting.report import write_report

@@ -23,8 +23,9 @@ from embodichain.resimulation import Resimulated, fingerprints, resimulate
 from embodichain.ring.ledger import Event, load, read_indices
 from embodichain.ring.proof import ledgers
 from embodichain.types import TrajectoryId
-from embodichain.world import Progress, World
-from learner.records.plain import as_plain, structured
+from embodichain.types.plain import as_plain
+from embodichain.world import Progress, World, config_hash, revision
+from learner.records.plain import structured
 from learner.records.run_folder import RunFolder
 from learner.runs.old_names import world_as_then
 from learner.runs.options import run_config
@@ -135,6 +136,8 @@ def record_of(config: WorldConfig, world: World, again: Resimulated, identity: T
         "assets": assets,
         "expansion": dict(scene.expansion),
         "robot_hash": world.robot.content_hash,
+        "world_hash": config_hash(config),
+        "revision": revision(),
         "versions": _versions(),
         "machine": platform.machine(),
         "fields": fingerprints(again.trajectory),
@@ -190,6 +193,8 @@ def _changed(record: Mapping[str, Any], world: World, again: Resimulated) -> lis
             found.append(f"asset {asset['name']}")
     if record.get("robot_hash") != world.robot.content_hash:
         found.append("robot")
+    if record.get("revision", revision()) != revision():
+        found.append(f"revision {record['revision']} is {revision()}")
     now = _versions()
     found += [f"{name} {was} is {now.get(name)}" for name, was in record.get("versions", {}).items() if now.get(name) != was]
     if record.get("machine") != platform.machine():

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from embodichain import cli
 from embodichain.errors import RunError
 from embodichain.types.bounds import UNBOUNDED, Bounds
+from embodichain.types.plain import as_plain
 from learner.codecs.config import EncoderConfig
 from learner.inference.policy_file import Setup, load_agent, load_setup, save_agent
 from learner.models.agent import Agent
 from learner.models.clwm.config import ClwmConfig
 from learner.models.config import AgentConfig
-from learner.records.plain import as_plain
 from learner.records.run_folder import RunFolder
 from learner.runs import locate as trained
 from learner.runs.recipes import seconds_cpu

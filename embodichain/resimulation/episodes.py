@@ -14,7 +14,7 @@ from embodichain.motion.action import ActionCodec
 from embodichain.rollout import ExpertPilot, rollout
 from embodichain.stages import SceneStage
 from embodichain.types import Scene
-from embodichain.world import World
+from embodichain.world import Split, World
 
 __all__ = ["Resimulated", "fingerprints", "resimulate"]
 
@@ -28,14 +28,14 @@ class Resimulated:
     trajectory: Mapping[str, NDArray]
 
 
-def resimulate(world: World, number: int) -> Resimulated:
-    """Plays scene `number` of the stream again with its task's expert, bitwise the same, whatever process played it first.
+def resimulate(world: World, number: int, split: Split = Split.STREAM) -> Resimulated:
+    """Plays scene `number` of a split again with its task's expert, bitwise the same, whatever process played it first.
 
     Raises SceneError or MotionError where the stream refused the scene, with the same reason.
     """
     physics = world.make_physics()
     try:
-        task, scene = SceneStage(world, physics=physics).step(number)
+        task, scene = SceneStage(world, split, physics).step(number)
         out = world.trajectory_spec.allocate()
         pilot = ExpertPilot(task, scene, physics, np.random.default_rng(scene.seed))
         outcome = rollout(physics, ActionCodec(world.robot), scene, pilot, task.grader(scene), out, world.trajectory_spec)
