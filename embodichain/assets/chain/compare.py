@@ -1,4 +1,4 @@
-"""What changed between two deliveries of an asset, or two folders of them: mass, inertia, hulls, grasps, joints, hashes."""
+"""Differences between two deliveries of an asset, or of two folders: mass, inertia, hulls, grasps, joints, hashes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One difference: of which asset, what, its values, and the relative change where it is a number."""
+    """One difference: the asset, the quantity, both values, and the relative change where the values are numbers."""
 
     asset: str
     what: str
@@ -29,7 +29,7 @@ class Change:
 
 
 def compare(first: Path, second: Path) -> list[Change]:
-    """Every difference between two USD files, or between the assets of equal name in two folders.
+    """All differences between two USD files, or between assets of the same name in two folders.
 
     Raises:
         ConfigError: one is a file and the other a folder, or a path does not exist.
@@ -55,7 +55,7 @@ def compare(first: Path, second: Path) -> list[Change]:
 
 
 def differences(first: Exhibit, second: Exhibit) -> list[Change]:
-    """Every difference between two assets; numbers that agree to a millionth are the same."""
+    """All differences between two assets; numbers that agree to one part in a million count as equal."""
     before, after = _facts(first), _facts(second)
     changes = []
     for what in dict.fromkeys([*before, *after]):
@@ -66,7 +66,7 @@ def differences(first: Exhibit, second: Exhibit) -> list[Change]:
 
 
 def _facts(exhibit: Exhibit) -> Mapping[str, Any]:
-    """What is compared, by name: plain values."""
+    """The compared quantities by name, as plain values."""
     asset = exhibit.asset
     facts: dict[str, Any] = {
         "content hash": asset.content_hash,
@@ -112,7 +112,7 @@ def _same(old: Any, new: Any) -> bool:
 
 
 def _relative(old: Any, new: Any) -> float | None:
-    """Change over size, of the number or of the list as a vector; none where there is no such thing."""
+    """Relative change of a number, or of a list of numbers taken as a vector; None where there is none."""
     if isinstance(old, str) or isinstance(new, str) or np.shape(old) != np.shape(new):
         return None
     size = float(np.linalg.norm(np.atleast_1d(old)))

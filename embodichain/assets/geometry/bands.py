@@ -1,4 +1,4 @@
-"""Distances to a surface on a grid, close to that surface alone: each face looks at the cells around it, and at no others."""
+"""Distances to a surface on a grid, computed only near that surface: each face visits the cells around it and no others."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from embodichain.machine_code import compiled
 from embodichain.types import Mesh
 
 _SPAN = 8.0
-"""Longest side [cells] of the pieces that large faces are cut into: the box around a large face holds mostly cells far from it."""
+"""Longest side [cells] of the pieces into which large faces are cut; the box around a large face is mostly far from it."""
 
 
 def banded_distances(
     mesh: Mesh, origin: NDArray[np.float64], cell: float, counts: NDArray[np.int64], reach: float
 ) -> NDArray[np.float64]:
-    """Distance [m] to a mesh of each point of a grid, shape `counts`: exact below `reach`, which stands for all that is further.
+    """Distance [m] from each point of a grid, shape `counts`, to a mesh: exact below `reach`, which stands for all larger
+    distances.
 
     The grid's first point is `origin`; its points are `cell` [m] apart.
     """
@@ -27,7 +28,7 @@ def banded_distances(
 
 
 def _pieces(mesh: Mesh, longest: float) -> NDArray[np.float64]:
-    """The faces as corners, shape [N, 3, 3]; those with a side above `longest` cut into equal smaller ones."""
+    """The corners of all faces, shape [N, 3, 3]; faces with a side above `longest` are divided into equal smaller ones."""
     triangles = mesh.vertices[mesh.faces]
     edges = np.linalg.norm(triangles - np.roll(triangles, 1, axis=1), axis=2).max(axis=1)
     steps = np.maximum(np.ceil(edges / longest), 1).astype(int)
@@ -64,7 +65,7 @@ def _stamp(values, triangles, origin, cell, reach):  # noqa: ANN001, ANN202 - co
 
 @compiled()
 def _square_distance(t, x, y, z):  # noqa: ANN001, ANN202 - compiled
-    """Squared distance of a point to a triangle (Ericson 2005, 5.1.5)."""
+    """Squared distance between a point and a triangle (Ericson 2005, 5.1.5)."""
     abx, aby, abz = t[1, 0] - t[0, 0], t[1, 1] - t[0, 1], t[1, 2] - t[0, 2]
     acx, acy, acz = t[2, 0] - t[0, 0], t[2, 1] - t[0, 1], t[2, 2] - t[0, 2]
     apx, apy, apz = x - t[0, 0], y - t[0, 1], z - t[0, 2]

@@ -1,4 +1,4 @@
-"""Pictures of looks with their textures: a z-buffer that samples them, for thumbnails and for comparing input with output."""
+"""Pictures with textures: a z-buffer that samples them, for thumbnails and for comparing input with output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WHITE = np.full((1, 1, 3), 1.0, np.float32)
 
 
 def painted(looks: list[Look], size: int, view: View, background: float = 0.8) -> NDArray[np.uint8]:
-    """A square picture of looks in one frame, each point in its own colour under a lamp at the camera, shape [size, size, 3]."""
+    """A square picture of looks in a common frame, lit by a lamp at the camera, uint8 [size, size, 3]."""
     cos, sin = math.cos(view.azimuth), math.sin(view.azimuth)
     right = np.array([-sin, cos, 0.0])
     towards = np.array([cos * math.cos(view.elevation), sin * math.cos(view.elevation), math.sin(view.elevation)])
@@ -49,7 +49,7 @@ def painted(looks: list[Look], size: int, view: View, background: float = 0.8) -
 
 
 def psnr(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio of two pictures [dB]; 99 where they are the same."""
+    """Peak signal-to-noise ratio of two pictures [dB]; 99 for equal ones."""
     error = float(np.mean((one.astype(np.float64) - other.astype(np.float64)) ** 2))
     return 99.0 if error == 0.0 else min(10.0 * math.log10(255.0**2 / error), 99.0)
 

@@ -1,4 +1,4 @@
-"""Collision meshes of files whose convex hull is meant."""
+"""Collision meshes of files that mean their convex hull."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from embodichain.assets.geometry.shapes import signed_volume
 from embodichain.types import Mesh
 
 MOST_VERTICES = 64
-"""Of a hull, as engines want it."""
+"""Most vertices of a hull, as engines prefer."""
 
 
 def hull_of(mesh: Mesh, of: str) -> tuple[Mesh, Kept]:
-    """The convex hull of a collision mesh, and what the table says of it; raises AssetError when it spans no volume."""
+    """The convex hull of a collision mesh, and its row for the fidelity table; raises AssetError when it has no volume."""
     whole = convex_hull(mesh.vertices)
     volume = signed_volume(whole)
     kept = reduce_hull(whole, MOST_VERTICES)

@@ -1,6 +1,6 @@
-"""Reads MJCF through MuJoCo's own compiler: bodies with their inertia, colliders and looks; joints with all that the model knows.
+"""Reads MJCF with MuJoCo's own compiler: bodies with inertia, colliders and looks; joints with everything that the model states.
 
-Bodies without a joint are part of their parent. Lengths are metres and Z is up, as the format defines.
+Bodies without a joint belong to their parent. Lengths are in metres and Z is up, as the format defines.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from embodichain.types.poses import compose, inverse
 _GEOM, _JOINT = mujoco.mjtGeom, mujoco.mjtJoint
 _KINDS = {_JOINT.mjJNT_HINGE: JointKind.REVOLUTE, _JOINT.mjJNT_SLIDE: JointKind.PRISMATIC, _JOINT.mjJNT_BALL: JointKind.REVOLUTE}
 _SPIN = (0.005, 0.0001)
-"""MuJoCo's own torsional and rolling friction: stated only where they differ."""
+"""MuJoCo's default torsional and rolling friction; only other values count as stated."""
 _TEXTURE_2D, _ROLE_RGB, _ROLE_RGBA = 0, 1, 8
-"""mjtTexture.mjTEXTURE_2D and the roles of colour in a material: `mjtTextureRole`."""
+"""`mjTEXTURE_2D` of mjtTexture, and the roles of colour in a material: `mjtTextureRole`."""
 
 
 def read_mjcf(path: Path) -> Reading:
-    """The bodies and joints of an MJCF file; a body on a free joint, and all below it, is loose, any other is bolted down.
+    """The bodies and joints of an MJCF file. A body on a free joint, with everything below it, is loose; any other is bolted down.
 
     Raises:
-        AssetError: MuJoCo cannot compile it, or it has no body.
+        AssetError: MuJoCo cannot compile the file, or it has no body.
     """
     check(path, (".xml", ".mjcf"))
     root = parse(path)
@@ -73,7 +73,7 @@ def _compiled(path: Path) -> tuple[mujoco.MjModel, list[Kept]]:
 
 @dataclass(slots=True)
 class _Model:
-    """One file while it is read."""
+    """Converts one compiled file."""
 
     model: mujoco.MjModel
     path: Path
@@ -152,7 +152,7 @@ class _Model:
         model = self.model
         name, address, place = model.joint(index).name, int(model.jnt_dofadr[index]), int(model.jnt_qposadr[index])
         turning = kind == _JOINT.mjJNT_BALL
-        zero = 0.0 if turning else float(model.qpos0[place])  # what the file calls its reference; ours is zero
+        zero = 0.0 if turning else float(model.qpos0[place])  # MuJoCo's reference position of the joint, which becomes zero here
         lower, upper = (float(value) - zero for value in model.jnt_range[index])
         if turning and model.jnt_limited[index]:
             lower, upper = -upper, upper
@@ -184,7 +184,7 @@ class _Model:
         )  # fmt: skip
 
     def _following(self, joints: list[Joint]) -> list[Joint]:
-        """The joints with what equality constraints between them say: each follows one other, as the first that is active says."""
+        """Adds the equality constraints between joints: each joint follows at most one other, by the first active constraint."""
         model, found = self.model, {joint.name: joint for joint in joints}
         for index in range(model.neq):
             kind, name = mujoco.mjtEq(int(model.eq_type[index])), model.equality(index).name or f"equality_{index}"
@@ -243,7 +243,7 @@ class _Model:
         )  # fmt: skip
 
     def _touches(self, geoms: list[int], name: str) -> list[Touch]:
-        """How each geom rubs: MuJoCo has one number for sliding and sticking."""
+        """Surface properties of each geom; MuJoCo has a single number for static and dynamic friction."""
         values = [tuple(float(value) for value in self.model.geom_friction[g]) for g in geoms]
         for what, index in (("torsional friction", 1), ("rolling friction", 2)):
             others = list(dict.fromkeys(value[index] for value in values if not math.isclose(value[index], _SPIN[index - 1])))
@@ -253,7 +253,7 @@ class _Model:
         return [Touch(static_friction=value[0], dynamic_friction=value[0]) for value in values]
 
     def _unlike(self, members: list[int], geoms: list[int], name: str) -> None:
-        """A row for everything of a body and of how it touches that an asset has no word for."""
+        """Adds a row for each property of a body or its contacts that an asset cannot represent."""
         model = self.model
         lifted = max(abs(float(model.body_gravcomp[body])) for body in members)
         if lifted:
@@ -313,7 +313,7 @@ class _Model:
 
 
 def _left_out(model: mujoco.MjModel) -> Iterator[Kept]:
-    """A row for everything else that a model holds."""
+    """One row for each other element of a model, which is not converted."""
     for index in range(model.nu):
         gain, bias = (
             ", ".join(f"{float(v):g}" for v in values[index][:3]) for values in (model.actuator_gainprm, model.actuator_biasprm)
@@ -386,7 +386,7 @@ def _geom_look(model: mujoco.MjModel, geom: int, mesh: Mesh) -> Look:
 
 
 def _texture(model: mujoco.MjModel, material: int) -> int | None:
-    """The picture that gives a material its colour, where it is flat."""
+    """The texture that gives a material its colour, if it is a two-dimensional one."""
     if material < 0:
         return None
     for role in (_ROLE_RGB, _ROLE_RGBA):
@@ -397,7 +397,7 @@ def _texture(model: mujoco.MjModel, material: int) -> int | None:
 
 
 def _laid(model: mujoco.MjModel, number: int, mesh: Mesh) -> tuple[Mesh, np.ndarray] | None:
-    """The mesh with a vertex for each pair of place and texture coordinate, and the coordinates, v upwards."""
+    """The mesh with one vertex for each pair of position and texture coordinate, and these coordinates, with v upwards."""
     start, count = int(model.mesh_texcoordadr[number]), int(model.mesh_texcoordnum[number])
     if start < 0 or count == 0:
         return None

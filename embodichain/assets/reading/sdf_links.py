@@ -1,4 +1,4 @@
-"""Links of an SDF file as bodies: what is seen of them, what they collide with, how they rub and what they weigh."""
+"""Converts links of an SDF file into bodies: visible and collision geometry, surface properties and masses."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _MOMENTS = ("ixx", "iyy", "izz", "ixy", "ixz", "iyz")
 
 
 class Links:
-    """Makes bodies of links; what there is to say of them goes to `rows` and `warnings`."""
+    """Converts links into bodies; remarks are added to `rows` and `warnings`."""
 
     def __init__(self, frames: Frames, rows: list[Kept], warnings: list[str]) -> None:
         self.frames, self.rows, self.warnings = frames, rows, warnings
         self._meshes: dict[Path, described.Meshes] = {}
 
     def name(self, scoped: str) -> str:
-        """What a link or joint is called: without its model where the file has only that."""
+        """Name of a link or joint, without its model if the file has only one."""
         words = scoped.split("::")
         return "_".join(words[1:] if len(self.frames.models) == 1 else words)
 
     def files(self) -> Iterator[Path]:
-        """The mesh files that were read, and those that they refer to."""
+        """The mesh files that were read, and the files that they refer to."""
         for meshes in self._meshes.values():
             yield from meshes.files
 
     def part(self, link: str, members: Sequence[str], places: Mapping[str, Pose]) -> Part:
-        """The body of a link and of those that are fixed to it, each in its place, seen from the world."""
+        """The body of a link and of the links fixed to it, each at its place in the world frame."""
         looks: list[Look] = []
         colliders: list[Mesh] = []
         inertials: list[Inertial] = []
@@ -73,7 +73,7 @@ class Links:
         return part
 
     def _place(self, entry: Node, link: str) -> Pose:
-        """Where an element of a link is, seen from that link."""
+        """The pose of an element of a link, relative to the link."""
         pose, relative = pose_of(entry)
         if not relative:
             return pose
@@ -120,7 +120,7 @@ class Links:
         return replace(shape, finishes=finishes, finish=np.zeros(len(shape.mesh.faces), np.int32), colors=None)
 
     def _shape(self, entry: Node, link: str, meshes: described.Meshes) -> Shape | Look | None:
-        """An analytic shape or a mesh; None where it is no solid, and a row."""
+        """An analytic shape or a mesh; None, with a row, if it is not a solid."""
         entry.get("name")
         geometry, where = entry.find("geometry"), f"of link {link!r}"
         shape = geometry.first() if geometry is not None else None
@@ -142,7 +142,7 @@ class Links:
         return None
 
     def _solid(self, shape: Shape, sizes: Sequence[float], entry: Node, link: str) -> Shape | None:
-        """A shape, where all its sizes are above zero; else a row, as of a URDF."""
+        """A shape if all its sizes are positive; otherwise None, with a row, as for URDF."""
         if min(sizes) > 0.0:
             return shape
         stated, reason = f"{shape.kind} of size {' '.join(f'{size:g}' for size in sizes)}", "no solid: a size is not above zero"

@@ -1,4 +1,4 @@
-"""What mesh files say of looks and movement that an asset has no word for: a row for each, so that nothing is lost unheard."""
+"""Rows for the looks and animations in mesh files that an asset cannot represent, so that nothing is lost silently."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from embodichain.assets.families.parts import Fate, Kept
 
 _PICTURE = re.compile(r"^\s*(map_\w+|bump|disp|decal|refl|norm)\s+(.+?)\s*$", re.IGNORECASE)
 OPTIONS = re.compile(r"^(?:-[A-Za-z]\w*\s+(?:(?:on|off|[-+\d.eE]+)\s+)*)+")
-"""Options that may stand before the name of a picture in a material of an OBJ file."""
+"""Options that may precede the name of an image in a material of an OBJ file."""
 _SEEN = {"KHR_mesh_quantization", "EXT_texture_webp"}
-"""Extensions of glTF that change nothing of what is kept."""
+"""Extensions of glTF that do not affect what is kept."""
 _GLTF = {
     "animations": "an asset moves by its joints",
     "skins": "an asset is rigid: it is as its file shows it at rest",
@@ -53,7 +53,7 @@ def _of_materials(file: Path) -> Iterator[Kept]:
 
 
 def _content(path: Path) -> Mapping[str, Any]:
-    """What a glTF file says of itself; nothing where that is no JSON, which other readers refuse."""
+    """The JSON part of a glTF file; empty if it is not valid JSON, which other readers refuse."""
     try:
         if path.suffix.lower() == ".gltf":
             return json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Reads foreign USD files as sources: bodies with what they state, visible geometry, and joints, in the file's units and axes."""
+"""Reads USD files by other people: bodies with their stated values, visible geometry and joints, in the file's units and axes."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ _KINDS = {
 }
 _CONVEX = ("convexHull",)
 _PLAIN = ("", "none", "convexDecomposition", "meshSimplification")
-"""Ways to collide that mean the mesh itself."""
+"""Collision approximations that mean the mesh itself."""
 
 
 def read_usd(path: Path) -> Reading:
-    """The bodies and joints of a USD file; one body of all that is seen when it says nothing about physics.
+    """The bodies and joints of a USD file; without any physics in it, a single body of all visible geometry.
 
     Raises:
-        AssetError: the file cannot be opened, holds no geometry, or joins its bodies in a loop.
+        AssetError: the file cannot be opened, has no geometry, or connects its bodies in a loop.
     """
     check(path, FORMATS)
-    from embodichain.assets.usd import foreign as resolving  # brings pxr
+    from embodichain.assets.usd import foreign as resolving  # imports pxr
 
     foreign = resolving.resolve(path)
     resolving.refuse_empty(foreign, path)
@@ -53,7 +53,7 @@ def read_usd(path: Path) -> Reading:
 
 
 class _Stage:
-    """One file while it is read."""
+    """Converts one file."""
 
     def __init__(self, foreign: Foreign, path: Path) -> None:
         self.foreign, self.path = foreign, path
@@ -120,7 +120,7 @@ class _Stage:
     def _surfaces(
         self, name: str, found: tuple[Piece, ...], world: NDArray[np.float64], pose: Pose, stated: Stated, body: ForeignBody | None
     ) -> Part:
-        """The part of some pieces, in the frame `world` ([4, 4], on row vectors)."""
+        """The part made of some pieces, in the frame `world` ([4, 4], on row vectors)."""
         back = np.asarray(np.linalg.inv(world), np.float64)
         looks = {piece.path: _look(piece, piece.matrix @ back) for piece in found}
         seen = [looks[piece.path] for piece in found if piece.visible] or list(looks.values())
@@ -139,7 +139,7 @@ class _Stage:
         return Part(name=name, mesh=look.mesh, material="", color=color, pose=pose, mass=stated.mass, look=look, stated=stated)
 
     def _rubbing(self, name: str, found: tuple[Piece, ...], stated: Stated) -> Stated:
-        """With the surface that each collider states, and one density: that of the first that has one."""
+        """Adds the surface properties of each collider, and a single density: the first one that is stated."""
         solid = [piece for piece in found if piece.collides]
         kilogram = self.foreign.kilograms_per_unit
         densities = list(dict.fromkeys(piece.density * kilogram for piece in solid if piece.density))
@@ -180,7 +180,7 @@ class _Stage:
     # ------------------------------------------------------------------------------------------------------------- joints
 
     def _tree(self) -> tuple[list[Joint], list[Part], dict[str, Pose]]:
-        """Joints from parents to children, bodies between them, and where every body is with its joints at zero."""
+        """Joints from parents to children, bodies between them, and the pose of every body with its joints at zero."""
         bodies = {body.path: body for body in self.foreign.bodies}
         poses = {path: _rigid(body.matrix)[0] for path, body in bodies.items()}
         waiting = []
@@ -199,7 +199,7 @@ class _Stage:
         self.titles |= _titles(names)
         while waiting:
             ready = [j for j in waiting if {j.parent, j.child} & reached or not {j.parent, j.child} <= bodies.keys()]
-            if not ready:  # a loop without a root: begin anywhere
+            if not ready:  # a loop without a root: begin at any body
                 reached.add(waiting[0].parent)
                 continue
             joint = ready[0]
@@ -233,9 +233,10 @@ class _Stage:
         return joints, carriers, poses
 
     def _leaning(self, joint: ForeignJoint, made: Joint, pose: Pose, turn: NDArray[np.float64]) -> mechanisms.Chain:
-        """A ball joint as three hinges: about its axis endless, about each of the others with the limit of its own cone.
+        """A ball joint as three hinges: unlimited about its axis, and about the others with the limits of its cone.
 
-        To lean from X towards Y is to turn about Z, and so on round. `turn` is the joint's frame on the child.
+        Leaning from X towards Y is a rotation about Z, and so on cyclically. `turn` is the rotation of the joint's frame on the
+        child.
         """
         if not any(map(math.isfinite, joint.cones)):
             return mechanisms.ball(made, pose)
@@ -268,7 +269,7 @@ class _Stage:
         self, joint: ForeignJoint, names: Mapping[str, str], parent: str, child: str, place: NDArray[np.float64],
         turn: NDArray[np.float64], turned: bool,
     ) -> Joint:  # fmt: skip
-        """A joint seen from its child, on which its frame is `place` and `turn`."""
+        """A joint in its child's frame, in which its own frame has position `place` and rotation `turn`."""
         kind, name = _KINDS.get(joint.kind), names[joint.path]
         if kind is None:
             available = ", ".join(_KINDS)
@@ -308,7 +309,7 @@ class _Stage:
 
 
 def _freed(joint: ForeignJoint) -> list[ForeignJoint]:
-    """A joint without a kind as simple ones along and about its axes; as a fixed one where all are locked; any other as it is."""
+    """A joint without a type as simple joints along and about its axes; fixed when all are locked; other joints unchanged."""
     if joint.kind != "Joint":
         return [joint]
     if not joint.freedoms:
@@ -324,13 +325,13 @@ def _freed(joint: ForeignJoint) -> list[ForeignJoint]:
 
 
 def _titles(names: Mapping[str, str]) -> dict[str, str]:
-    """What those prims are called that had to be numbered, by what they are called now."""
+    """Original names of prims that had to be numbered, by their new names."""
     last = {name: path.rpartition("/")[2] for path, name in names.items()}
     return {name: word for name, word in last.items() if word != name}
 
 
 def _rigid(matrix: NDArray[np.float64]) -> tuple[Pose, NDArray[np.float64]]:
-    """Where a prim is, without its scale, and the scale, negative along X where it mirrors; its matrix acts on row vectors."""
+    """The pose of a prim without its scale, and the scale, negative along X if it mirrors; the matrix acts on row vectors."""
     axes = matrix[:3, :3]
     stretch = np.maximum(np.linalg.norm(axes, axis=1), 1e-300)
     if np.linalg.det(axes / stretch[:, None]) < 0.0:
@@ -340,7 +341,7 @@ def _rigid(matrix: NDArray[np.float64]) -> tuple[Pose, NDArray[np.float64]]:
 
 
 def _look(piece: Piece, matrix: NDArray[np.float64]) -> Look:
-    """A piece in its body's frame; an analytic shape keeps being one where its scale allows."""
+    """The look of a piece in its body's frame; an analytic shape stays one if the scale allows it."""
     linear = matrix[:3, :3]
     if piece.shape is not None:
         shape = _placed(piece.shape, matrix)
@@ -357,12 +358,12 @@ def _look(piece: Piece, matrix: NDArray[np.float64]) -> Look:
 
 
 def _placed(shape: Shape, matrix: NDArray[np.float64]) -> Shape | None:
-    """A shape under a transform of turn, shift and scale; None where it is no such shape any more."""
+    """A shape after rotation, scaling and translation; None if the result is no such shape."""
     pose, stretch = _rigid(matrix)
     axes = matrix[:3, :3] / stretch[:, None]
     if not np.allclose(axes @ axes.T, np.eye(3), atol=1e-6):
         return None  # sheared
-    local = np.abs(np.asarray(matrix_of(shape.pose.quaternion)).T) @ np.abs(stretch)  # scales along the shape's own axes
+    local = np.abs(np.asarray(matrix_of(shape.pose.quaternion)).T) @ np.abs(stretch)  # scale factors along the shape's own axes
     a, b, c = shape.size
     x, y, z = (float(value) for value in local)
     even = math.isclose(x, y, rel_tol=1e-6)
