@@ -1,4 +1,4 @@
-"""The commands that let people look at worlds: scenes as files and pictures, tasks as pictures and videos."""
+"""Commands that show worlds to people: scenes as files and pictures, tasks as pictures and videos."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def _show(options: Namespace, names: tuple[str, ...]) -> int:
 
 
 def _play(world: World, physics: MujocoPhysics, name: str, names: tuple[str, ...], episode: int, size: int) -> dict[str, Any]:
-    """One episode of a task's expert: facts, a picture for every half second, and of the first episode 25 for every second."""
+    """Plays one episode of an expert: facts, two stills a second, and for the first episode the frames of a film, 25 a second."""
     import numpy as np
 
     from embodichain.episode import Episode, NoPictures
@@ -205,7 +205,7 @@ def _play(world: World, physics: MujocoPhysics, name: str, names: tuple[str, ...
 
 
 def _task(text: str) -> str:
-    """A task that can be looked at; raises ConfigError that lists them."""
+    """The name of a task that can be shown; raises ConfigError, which lists those, for any other."""
     from embodichain.tasks import TASKS, check
     from embodichain.tasks.benchmarks import benchmark
 
@@ -263,14 +263,14 @@ def _progress(items: Sequence[Any] | range, what: str, *, quiet: bool) -> Iterat
 
 
 def _overview(physics: MujocoPhysics, size: int, samples: int = 2) -> NDArray[np.uint8]:
-    """The working area from the far side of the table, the robot behind it."""
+    """A picture of the working area from the far side of the table, with the robot behind it."""
     from embodichain.physics.render import Viewpoint
 
     return physics.photograph(Viewpoint(**_OVERVIEW), width=size, height=size, samples=samples)
 
 
 def _sheet(pictures: list[NDArray[np.uint8]], columns: int = 6) -> NDArray[np.uint8]:
-    """Pictures of one size in rows, white between them."""
+    """Arranges pictures of one size in rows with white gaps."""
     import numpy as np
 
     height, width = pictures[0].shape[:2]

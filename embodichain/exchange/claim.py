@@ -127,7 +127,7 @@ def clear(folder: Path, name: str, counted: int) -> None:
 
 
 def _strangers(folder: Path, form: Form) -> Iterator[str]:
-    """Names of what a writer that died before its mark was written cannot have left."""
+    """Names of entries that cannot be left over from a writer that died before it wrote its mark."""
     mark = folder / form.mark
     left = {folder / LOCK_FILE, mark.with_name(mark.name + PARTIAL)}
     for entry in sorted(folder.iterdir()):

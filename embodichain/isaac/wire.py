@@ -33,8 +33,8 @@ MOST_PAIRS = 128
 """Largest number of pairs of bodies that are reported for one world and one control period. Where more touch, the
 world's state is void: see `report_pairs`."""
 KINDS: tuple[str, ...] = ("drives", "damping", "grip", "delay", "textures", "cameras", "exposure", "noise", "wander")
-"""What a scene may vary that USD has no words for: stiffness, damping and torque of servos; damping of the robot's joints; friction
-of its fingers; delay of commands; patterns; cameras; exposure; noise; what drifts. A simulator names those that it applies."""
+"""Properties that a scene may vary but USD cannot express: stiffness, damping and torque of servos; damping of the robot's joints;
+friction of its fingers; delay of commands; patterns; cameras; exposure; noise; drift. A simulator names those that it applies."""
 _HEADER = struct.Struct("<IB")
 _MOST_BYTES = 1 << 26
 _ALIGN = 64

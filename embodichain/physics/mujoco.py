@@ -229,7 +229,8 @@ class MujocoPhysics:
         data.time, data.qpos[:] = note[0], note[1 : 1 + len(data.qpos)]
 
     def shoot(self, notes: NDArray[np.float64]) -> Shot:
-        """What `pose` and `render` would draw of each of `notes` [F, N], in numbers from which a GPU draws it: `physics.warp.card`.
+        """The content of the pictures that `pose` and `render` would draw for each of `notes` [F, N], as input of a painter on a
+        GPU.
 
         Raises ConfigError for a painter, and SceneError for noise, that a GPU does not have.
         """

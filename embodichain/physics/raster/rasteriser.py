@@ -140,7 +140,8 @@ class Rasteriser:
             geoms[...] = self._geoms
 
     def place(self, data: mujoco.MjData, frame: int, shot: Views, lamps: Lamps) -> None:
-        """Instead of drawing: writes where everything is in the state `data` as frame `frame`, from which a GPU draws the cameras.
+        """Instead of drawing, writes the poses of everything in the state `data` as frame `frame`, from which a GPU draws the
+        cameras.
 
         Surfaces are read from the model into `skins`.
         """
@@ -187,7 +188,7 @@ class Rasteriser:
 
 
 class FineRasteriser(Rasteriser):
-    """A rasteriser that smooths colours by 2 x 2 samples a pixel, whatever is asked of it: a choice by name, which records keep."""
+    """A rasteriser that always smooths colours by 2 x 2 samples a pixel. It has a name of its own, so that records can state it."""
 
     def __init__(
         self, model: mujoco.MjModel, *, width: int, height: int, cameras: Sequence[str], shadows: bool = True, samples: int = 2

@@ -50,7 +50,7 @@ def rays(fovy, width, height, fine, dx, dy):
 
 @part
 def offset(eye, axes, position, g, away):
-    """Writes the place of a geom's origin in camera space [3]."""
+    """Writes the position of a geom's origin in camera space [m], [3]."""
     for i in range(3):
         away[i] = 0.0
         for k in range(3):

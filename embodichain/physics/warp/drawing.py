@@ -1,10 +1,10 @@
 # ruff: noqa: D103
 # pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportArgumentType=false
 # pyright: reportCallIssue=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportReturnType=false
-"""The Warp kernels that find what is visible and draw shadow maps: `raster.visibility` and `raster.shadows`, a thread a triangle.
+"""The Warp kernels for visibility and shadow maps: `raster.visibility` and `raster.shadows` with one thread for each triangle.
 
-They compute what those compute, in the same order and without fused products, so that pictures differ at most where the order of
-triangles decides. They contain no float64: what needs it is computed beforehand, by `raster.views`.
+They compute the same values in the same order and without fused products, so that pictures differ at most where the order of
+triangles decides. They contain no float64 arithmetic, which `raster.views` does beforehand.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NOTHING = wp.constant(65535)
 
 @wp.struct
 class Plane:
-    """A triangle before a camera: edge functions, the plane in inverse depth, and bounds [samples]; none when `first > last`."""
+    """A triangle before a camera: edge functions, its plane in inverse depth, and bounds [samples]; empty when `first > last`."""
 
     a: wp.vec3
     b: wp.vec3
@@ -64,7 +64,7 @@ def grown(bounds: wp.vec4, x: float, y: float) -> wp.vec4:
 
 @wp.func
 def clipped(bounds: wp.vec4, v: wp.vec3, w: wp.vec3, scale: wp.vec4) -> wp.vec4:
-    """Bounds grown by the part of an edge in front of the near plane."""
+    """Bounds enlarged to contain the part of an edge in front of the near plane."""
     ahead = v[2] <= -NEAR
     if ahead:
         bounds = grown(bounds, scale[2] - v[0] / v[2] * scale[0], scale[3] + v[1] / v[2] * scale[1])
@@ -117,7 +117,7 @@ def set_up(va: wp.vec3, vb: wp.vec3, vc: wp.vec3, around: bool, scale: wp.vec4, 
 
 @wp.func
 def inside(plane: Plane, x: float, y: float) -> bool:
-    """Whether the ray through a sample passes the triangle, in the order of `visibility.see`'s sums."""
+    """Whether the ray through a sample hits the triangle; sums in the same order as `visibility.see`."""
     a = plane.a[0] * x + (plane.a[1] * y - plane.a[2])
     b = plane.b[0] * x + (plane.b[1] * y - plane.b[2])
     c = plane.c[0] * x + (plane.c[1] * y - plane.c[2])
@@ -131,7 +131,7 @@ def nearness(plane: Plane, x: float, y: float) -> float:
 
 @wp.kernel
 def clear(least: float, nearest: wp.array3d[int], shown: wp.array3d[int]) -> None:
-    """Nothing is nearer than the far plane, whose inverse depth is `least` [1/m]."""
+    """Resets samples to the far plane, whose inverse depth is `least` [1/m]."""
     view, j, i = wp.tid()
     nearest[view, j, i] = wp.cast(least, wp.int32)
     shown[view, j, i] = -1
@@ -155,10 +155,10 @@ def see(
     nearest: wp.array3d[int],
     shown: wp.array3d[int],
 ) -> None:
-    """First keeps the nearest inverse depth of each sample; `again`, of the triangles that reach it, the last one.
+    """The first pass keeps the nearest inverse depth at each sample; the second (`again`) the last triangle that reaches it.
 
-    So the outcome depends on no order, and surfaces in one place are decided as by the rasteriser on a CPU. Inverse depths are
-    positive, so their bits are ordered as they are. `start` is the first of these views in arrays of all views.
+    So the result does not depend on the order of threads, and of coinciding surfaces the same one is shown as by the rasteriser on
+    a CPU. Inverse depths are positive floats, whose bits as integers have the same order. `start` is the first of these views.
     """
     view, t = wp.tid()
     v = start + view
@@ -217,7 +217,7 @@ def cast(
     shifts: wp.array3d[wp.vec3],
     maps: wp.array4d[int],
 ) -> None:
-    """As `shadows.cast`; `start` is the first of these frames in arrays of all frames."""
+    """As `shadows.cast`; `start` is the index of the first of these frames in arrays of all frames."""
     frame, light, t = wp.tid()
     f = start + frame
     place = int(owner[t])

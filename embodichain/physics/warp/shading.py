@@ -1,9 +1,9 @@
 # ruff: noqa: D103, RUF046, UP018 (a number that changes in a loop is declared by its type)
 # pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportArgumentType=false
 # pyright: reportCallIssue=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportReturnType=false
-"""The Warp kernel that shades visible samples and writes finished pictures: `raster.shading` and the film, a thread a pixel.
+"""The Warp kernel that shades visible samples and writes final pictures: `raster.shading` and the film, one thread for each pixel.
 
-It computes what `raster.shading`, `Film.expose` and `noise.develop` compute, in the same order and without fused products.
+It computes the same as `raster.shading`, `Film.expose` and `noise.develop`, in the same order and without fused products.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def row_lit(maps: wp.array4d[int], frame: int, light: int, j: int, i: int, z: in
 
 @wp.func
 def lit(maps: wp.array4d[int], frame: int, light: int, p: wp.vec3) -> float:
-    """As `shading._lit`; where all 16 texels agree the filter gives 0 or 1 too, but not to the bit, so it is skipped as there."""
+    """As `shading._lit`. Where all 16 texels agree, the filter would give almost 0 or 1, so it is skipped here as on the CPU."""
     left, low = wp.floor(p[0]), wp.floor(p[1])
     inner = float(maps.shape[2] - 3)
     if not (left >= 1.0 and low >= 1.0 and left <= inner and low <= inner):
@@ -96,7 +96,7 @@ def mixed(moment: wp.uint64, place: int) -> wp.int64:
 
 @wp.func
 def developed(value: float, gain: float, whole: wp.int64, amplitude: wp.int64, moment: wp.uint64, place: int) -> wp.uint8:
-    """A colour, 0 to 1, as a byte of the finished picture."""
+    """The byte in the final picture for a colour value, 0 to 1."""
     byte = int(value * 255.0 + 0.5)
     if amplitude == wp.int64(0):
         return wp.uint8(wp.rint(wp.min(wp.max(float(byte) * gain, 0.0), 255.0)))
@@ -117,7 +117,7 @@ def ground(
     levels: wp.array2d[wp.vec3i],
     texels: wp.array[wp.vec4],
 ) -> wp.vec3:
-    """The colour of a texture where a ray hits a triangle, from the level that is fine enough."""
+    """The colour of a texture where a ray hits a triangle, from the mipmap level with sufficient resolution."""
     a = plane.a[0] * x + plane.a[1] * y - plane.a[2]
     b = plane.b[0] * x + plane.b[1] * y - plane.b[2]
     c = plane.c[0] * x + plane.c[1] * y - plane.c[2]
@@ -178,9 +178,9 @@ def shade(
     depth: wp.array2d[float],
     segmentation: wp.array2d[wp.uint8],
 ) -> None:
-    """Writes a pixel of a view into rgb [F, C h w 3], depth and segmentation [F, C h w]; the last two may be empty.
+    """Writes one pixel of a view into rgb [F, C h w 3], depth and segmentation [F, C h w]; the last two may be empty.
 
-    `start` is the first of these frames in all arrays but `shown` and `maps`.
+    `start` is the index of the first of these frames in all arrays except `shown` and `maps`.
     """
     view, j, i = wp.tid()
     v = start * cameras + view
