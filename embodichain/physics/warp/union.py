@@ -60,7 +60,7 @@ def hide(model: mujoco.MjModel, absent: tuple[str, ...]) -> bool:
 
 
 class Shown:
-    """A context in which hidden geoms collide again, so that models of the same structure are equal whichever of theirs are absent."""
+    """A context in which hidden geoms collide again, so that models of one structure are equal whichever geoms are absent."""
 
     def __init__(self, model: mujoco.MjModel, absent: tuple[str, ...]) -> None:
         self._model = model
