@@ -37,7 +37,7 @@ _SECONDS = 20.48
 
 
 def export(arguments: list[str]) -> int:
-    """Writes a data set in the format named by the first argument; returns 130 after Ctrl-C or SIGTERM, with a complete data set."""
+    """Writes a data set in the format of the first argument; returns 130 after Ctrl-C or SIGTERM, with a complete data set."""
     form, *rest = arguments
     parser = _parser(form)
     options = parser.parse(rest)
