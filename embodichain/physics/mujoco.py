@@ -14,7 +14,7 @@ from embodichain.physics.build import FREE_CAMERA, TIMESTEP_S, substeps
 from embodichain.physics.film import Film
 from embodichain.physics.painter import Painter
 from embodichain.physics.painters import DEFAULT, PAINTERS, RAYCAST
-from embodichain.physics.world import World, compile_world, shape_key, write_scene
+from embodichain.physics.world import CompiledWorld, compile_world, shape_key, write_scene
 from embodichain.types import NoiseSource, Push, Robot, Scene, WorldState
 from embodichain.types.poses import compose
 from embodichain.types.tapes import Roster, Tape
@@ -66,10 +66,10 @@ class MujocoPhysics:
         self._size = (width, height)
         self._shadows, self._painter = shadows, painter
         self._cached_worlds = cached_worlds
-        self._worlds: OrderedDict[tuple[str, ...], World] = OrderedDict()
+        self._worlds: OrderedDict[tuple[str, ...], CompiledWorld] = OrderedDict()
         self._painters: dict[tuple, Painter] = {}
         self._key: tuple[str, ...] = ()
-        self._world: World | None = None
+        self._world: CompiledWorld | None = None
         self._substeps = substeps(robot)
         self._roster: Roster
         self._scene_seed = 0
@@ -84,7 +84,7 @@ class MujocoPhysics:
         return self._robot
 
     @property
-    def world(self) -> World:
+    def world(self) -> CompiledWorld:
         """The compiled world of the current scene; raises SceneError before the first reset."""
         if self._world is None:
             raise SceneError("this physics holds no scene yet: call reset(scene) first")

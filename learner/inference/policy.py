@@ -21,7 +21,7 @@ from learner.models.agent import Agent
 from learner.models.world_model import Decision, Prepared, Seen, State, TextMemory
 
 
-class Outcome(StrEnum):
+class ChunkOrigin(StrEnum):
     """How a chunk came about."""
 
     SYNCHRONOUS = "synchronous"
@@ -41,7 +41,7 @@ class Outcome(StrEnum):
 class Inference:
     """The latency of the last chunk for its caller: total time, and the part spent waiting for the background [s]."""
 
-    outcome: Outcome
+    outcome: ChunkOrigin
     evaluations: Mapping[str, int]
     """Network evaluations that the caller waited for, by stage."""
     blocking_s: float
@@ -240,13 +240,13 @@ class Policy:
         """Decides from the present memory; returns the chunk in physical units. `like` are the frame's latents."""
         model = self._agent.model
         decision = model.decide(self._memory, model.noise(like, self._generator), self._reading, self._grid)
-        return self._release(decision, measured, Outcome.SYNCHRONOUS, began)
+        return self._release(decision, measured, ChunkOrigin.SYNCHRONOUS, began)
 
     def _release(
         self,
         decision: Decision,
         measured: Tensor,
-        outcome: Outcome,
+        outcome: ChunkOrigin,
         began: float,
         waited_s: float = 0.0,
         expected: Tensor | None = None,

@@ -58,7 +58,7 @@ class Observation:
     native: bool
 
 
-class Reader:
+class MessageReader:
     """Turns messages into observations; refuses anything that the model was not trained on.
 
     `rename` maps a client's keys to those of this server: {"observation/image": "images/head", "observation/state": "state"}. Parts
@@ -195,7 +195,7 @@ class Connection:
     times_everything = False
 
     def __init__(
-        self, make_policy: Callable[[], Policy], reader: Reader, body: Embodiment, *, max_sessions: int, memory: Memory
+        self, make_policy: Callable[[], Policy], reader: MessageReader, body: Embodiment, *, max_sessions: int, memory: Memory
     ) -> None:
         self._make_policy = make_policy
         self._memory = memory

@@ -12,7 +12,7 @@ from learner.data.dataset import MemorySource, RingDataset
 from learner.inference.background import make_policy
 from learner.inference.policy import Policy
 from learner.serving.budget import Memory, RequestError
-from learner.serving.sessions import Connection, Reader
+from learner.serving.sessions import Connection, MessageReader
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,9 @@ def connect(agent, body):
     """Makes connections for so many sessions [B], with a memory that has seen none."""
 
     def make(memory: Memory) -> Connection:
-        return Connection(partial(make_policy, agent, None, limits=LIMITS), Reader(body), body, max_sessions=9, memory=memory)
+        return Connection(
+            partial(make_policy, agent, None, limits=LIMITS), MessageReader(body), body, max_sessions=9, memory=memory
+        )
 
     return make
 

@@ -56,7 +56,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
+class Readiness:
     """Readiness of an asset for simulation, 0 to 1: the terms, and their weighted geometric mean."""
 
     fidelity: float

@@ -11,7 +11,7 @@ import numpy as np
 
 from embodichain.assets.chain.publish import finished
 from embodichain.assets.geometry.shapes import signed_volume
-from embodichain.assets.pictures.gallery import Exhibit
+from embodichain.assets.pictures.gallery import GalleryEntry
 from embodichain.errors import ConfigError
 
 _TOLERANCE = 1e-6
@@ -41,7 +41,7 @@ def compare(first: Path, second: Path) -> list[Change]:
     if first.is_dir() != second.is_dir():
         raise ConfigError(f"cannot compare a file with a folder: {first} and {second}")
     if first.is_file():
-        return differences(Exhibit.load(first), Exhibit.load(second))
+        return differences(GalleryEntry.load(first), GalleryEntry.load(second))
     ours, theirs = ({file.stem: file for file in finished(folder)} for folder in (first, second))
     changes = []
     for name in sorted(ours.keys() | theirs.keys()):
@@ -50,11 +50,11 @@ def compare(first: Path, second: Path) -> list[Change]:
         elif name not in ours:
             changes.append(Change(asset=name, what="asset", before="missing", after="there"))
         else:
-            changes += differences(Exhibit.load(ours[name]), Exhibit.load(theirs[name]))
+            changes += differences(GalleryEntry.load(ours[name]), GalleryEntry.load(theirs[name]))
     return changes
 
 
-def differences(first: Exhibit, second: Exhibit) -> list[Change]:
+def differences(first: GalleryEntry, second: GalleryEntry) -> list[Change]:
     """All differences between two assets; numbers that agree to one part in a million count as equal."""
     before, after = _facts(first), _facts(second)
     changes = []
@@ -65,7 +65,7 @@ def differences(first: Exhibit, second: Exhibit) -> list[Change]:
     return changes
 
 
-def _facts(exhibit: Exhibit) -> Mapping[str, Any]:
+def _facts(exhibit: GalleryEntry) -> Mapping[str, Any]:
     """The compared quantities by name, as plain values."""
     asset = exhibit.asset
     facts: dict[str, Any] = {

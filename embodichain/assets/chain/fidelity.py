@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from embodichain.assets.families.parts import Fate, Kept, Part, Source, Value
+from embodichain.assets.families.parts import Kept, Part, Preservation, Source, Value
 from embodichain.assets.geometry.primitives import content
 from embodichain.assets.geometry.shapes import signed_volume
 from embodichain.types import Asset, Body, Joint, JointKind, Mesh
@@ -45,7 +45,7 @@ def table(raw: Source, asset: Asset, told: Sequence[Kept]) -> tuple[Kept, ...]:
 
 def unexplained(rows: Sequence[Kept]) -> list[Kept]:
     """The rows of differences that no stage explained."""
-    return [row for row in rows if row.fate is not Fate.KEPT and row.reason in ("", UNEXPLAINED)]
+    return [row for row in rows if row.fate is not Preservation.KEPT and row.reason in ("", UNEXPLAINED)]
 
 
 def plain(rows: Sequence[Kept]) -> list[dict[str, Any]]:
@@ -68,10 +68,10 @@ def plain(rows: Sequence[Kept]) -> list[dict[str, Any]]:
 def _row(of: str, what: str, stated: Value, written: Value, explained: Mapping[tuple[str, str], Kept], scale: float = 0.0) -> Kept:
     told = explained.get((of, what))
     if _same(stated, written, scale):
-        return told or Kept(of=of, what=what, stated=stated, written=written, fate=Fate.KEPT)
+        return told or Kept(of=of, what=what, stated=stated, written=written, fate=Preservation.KEPT)
     if told is not None:
         return told
-    fate = Fate.DROPPED if written is None else Fate.CHANGED
+    fate = Preservation.DROPPED if written is None else Preservation.CHANGED
     return Kept(of=of, what=what, stated=stated, written=written, fate=fate, reason=UNEXPLAINED)
 
 

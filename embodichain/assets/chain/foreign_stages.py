@@ -12,7 +12,7 @@ from scipy.spatial import ConvexHull, QhullError
 from embodichain.assets.chain.part_stages import repaired, simplified
 from embodichain.assets.chain.record import Number, Record
 from embodichain.assets.chain.settings import ChainConfig
-from embodichain.assets.families.parts import Fate, Kept, Part, Source, Touch
+from embodichain.assets.families.parts import Kept, Part, Preservation, Source, Touch
 from embodichain.assets.families.tables import material
 from embodichain.assets.geometry.articulate import self_contact
 from embodichain.assets.geometry.collision import CollisionFit, convex_hull, decompose, measure, reduce_hull
@@ -87,7 +87,12 @@ def _convex(part: Part, config: ChainConfig, record: Record, least: float) -> Pa
             stated = f"{len(part.stated.colliders)} meshes"
             reason = "engines collide convex pieces: " + "; ".join(list(dict.fromkeys(told))[:6])
             row = Kept(
-                of=part.name, what="collision mesh", stated=stated, written=f"{len(hulls)} hulls", fate=Fate.CHANGED, reason=reason
+                of=part.name,
+                what="collision mesh",
+                stated=stated,
+                written=f"{len(hulls)} hulls",
+                fate=Preservation.CHANGED,
+                reason=reason,
             )
             record.fidelity.append(row)
         return tuple(hulls), {"hulls": len(hulls)}
@@ -123,14 +128,14 @@ def _solid(part: Part, config: ChainConfig, record: Record, *, jointed: bool) ->
             # The link needs no solid: its mass is stated, and its file gives it no colliders.
             reason = f"its file lets it touch nothing, and what is seen is no solid to make colliders of: {error}"
             record.fidelity.append(
-                Kept(of=part.name, what="colliders", stated="none", written="none", fate=Fate.KEPT, reason=reason)
+                Kept(of=part.name, what="colliders", stated="none", written="none", fate=Preservation.KEPT, reason=reason)
             )
             return replace(part, mesh=Mesh(vertices=np.zeros((0, 3)), faces=np.zeros((0, 3), np.int32)))
         if not stated.colliders:
             raise
         reason = f"what is seen is no solid, so its colliders were weighed: {error}"
         record.fidelity.append(
-            Kept(of=part.name, what="solid", stated="visual", written="colliders", fate=Fate.CHANGED, reason=reason)
+            Kept(of=part.name, what="solid", stated="visual", written="colliders", fate=Preservation.CHANGED, reason=reason)
         )
         return replace(part, mesh=_cover(stated.colliders))
 
@@ -265,7 +270,9 @@ def set_apart(bodies: Sequence[Body], raw: Source, record: Record) -> tuple[tupl
     for pair, volume in self_contact(bodies, raw.joints, samples=3, once=True).items():
         reason = "their colliders overlap somewhere in a joint's range: filtered, as parents and children of joints are"
         stated = f"overlap of {volume * 1e6:.3g} cm^3"
-        row = Kept(of=" and ".join(pair), what="contact", stated=stated, written="filtered", fate=Fate.CHANGED, reason=reason)
+        row = Kept(
+            of=" and ".join(pair), what="contact", stated=stated, written="filtered", fate=Preservation.CHANGED, reason=reason
+        )
         record.fidelity.append(row)
         if pair not in raw.apart and pair[::-1] not in raw.apart:
             pairs.append(pair)
@@ -332,7 +339,7 @@ def _shapeless(part: Part, record: Record) -> MassProperties:
 
 def _changed(record: Record, part: Part, what: str, stated: object, written: object, reason: str) -> None:
     values = [value if isinstance(value, (float, str, tuple)) else None for value in (stated, written)]
-    row = Kept(of=part.name, what=what, stated=values[0], written=values[1], fate=Fate.CHANGED, reason=reason)
+    row = Kept(of=part.name, what=what, stated=values[0], written=values[1], fate=Preservation.CHANGED, reason=reason)
     if row not in record.fidelity:
         record.fidelity.append(row)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, QhullError
 
 from embodichain.assets.chain.foreign_stages import outside
-from embodichain.assets.families.parts import Fate, Kept, Part, Source
+from embodichain.assets.families.parts import Kept, Part, Preservation, Source
 from embodichain.assets.geometry.primitives import recognised
 from embodichain.assets.geometry.supports import margin
 from embodichain.assets.physical.mass import solid_properties
@@ -47,7 +47,7 @@ def laid(raw: Source) -> tuple[Source, Kept | None]:
         what="pose",
         stated="as in its file",
         written=tuple(turn),
-        fate=Fate.CHANGED,
+        fate=Preservation.CHANGED,
         reason=f"{side}, turned by {math.degrees(angle):.1f} degrees (--keep-pose leaves it)",
     )
     return turned(raw, turn), row

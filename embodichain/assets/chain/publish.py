@@ -16,7 +16,7 @@ from typing import Any
 import embodichain
 from embodichain.assets.chain.batch import Outcome
 from embodichain.assets.families.listing import categories_csv, materials_csv
-from embodichain.assets.pictures.gallery import Exhibit, Failure, contact_sheet, page
+from embodichain.assets.pictures.gallery import FailedEntry, GalleryEntry, contact_sheet, page
 from embodichain.assets.usd import files as usd
 from embodichain.errors import AssetError, ConfigError
 from embodichain.types import Vec3
@@ -53,9 +53,9 @@ def publish(
     Raises:
         AssetError: nothing can be written into `out_dir`, or an asset in it cannot be read.
     """
-    exhibits = [Exhibit.load(file) for file in finished(out_dir)]
+    exhibits = [GalleryEntry.load(file) for file in finished(out_dir)]
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
-    failures = [Failure(name=o.name, reason=o.reason, stage=o.stages[-1]["stage"] if o.stages else "") for o in failed]
+    failures = [FailedEntry(name=o.name, reason=o.reason, stage=o.stages[-1]["stage"] if o.stages else "") for o in failed]
     written = []
     if outcomes:
         written.append(whole(out_dir / REPORT, report_of(outcomes, skipped or {})))
@@ -130,7 +130,7 @@ def _meets(row: Mapping[str, Any], term: str) -> bool:
     return row[key] < number if sign == "<" else row[key] > number
 
 
-def _scenes(out_dir: Path, exhibits: Sequence[Exhibit]) -> list[Path]:
+def _scenes(out_dir: Path, exhibits: Sequence[GalleryEntry]) -> list[Path]:
     """Writes a USD file for each source that held several objects, with their assets at their original places."""
     scenes: dict[str, list[tuple[str, str, Vec3]]] = {}
     for exhibit in exhibits:
@@ -147,7 +147,7 @@ def _scenes(out_dir: Path, exhibits: Sequence[Exhibit]) -> list[Path]:
     return written
 
 
-def _licences(exhibits: Sequence[Exhibit], out_dir: Path) -> str:
+def _licences(exhibits: Sequence[GalleryEntry], out_dir: Path) -> str:
     """One line for each asset: licence, origin and content hash."""
     buffer = io.StringIO()
     table = csv.writer(buffer, lineterminator="\n")

@@ -36,7 +36,7 @@ _AXES = ("x", "y", "z")
 _PAIRS = (("xx", 0, 0), ("yy", 1, 1), ("zz", 2, 2), ("xy", 0, 1), ("xz", 0, 2), ("yz", 1, 2))
 
 
-class State(StrEnum):
+class Agreement(StrEnum):
     """The result of comparing a quantity: equal everywhere, different, only in the source, or not comparable."""
 
     AGREED = "agreed"
@@ -46,7 +46,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Comparison:
     """One quantity as read from the source, and from the asset by pxr, MuJoCo and Newton; None where a program has no value."""
 
     of: str
@@ -71,21 +71,21 @@ class Verdict:
         return self.source is not None and not self.law
 
     @property
-    def state(self) -> State:
+    def state(self) -> Agreement:
         """The result of the comparison."""
         if self.source is None and (self.stated or (self.usd, self.mujoco, self.newton) == (None, None, None)):
-            return State.NOT_COMPARED
+            return Agreement.NOT_COMPARED
         if self.compared and (self.mujoco is None or (self.usd is None and not self.moving)):
-            return State.LOST
+            return Agreement.LOST
         said = [value for value in (self.source, self.usd, self.mujoco, self.newton) if value is not None]
         scale = max((abs(value) for value in said), default=0.0)
         near = max(said, default=0.0) - min(said, default=0.0) <= self.tolerance * max(scale, self.scale, 1e-9)
-        return State.AGREED if near else State.DIFFERENT
+        return Agreement.AGREED if near else Agreement.DIFFERENT
 
     @property
     def agreed(self) -> bool:
         """Whether all programs with a value agree, and every program that should have one does."""
-        return self.state is State.AGREED
+        return self.state is Agreement.AGREED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -105,7 +105,7 @@ class _Witnesses:
         return self.usd, self.mujoco, self.newton
 
 
-def referee(source: Path, asset: Asset, *, play_newton: bool = True) -> list[Verdict]:
+def referee(source: Path, asset: Asset, *, play_newton: bool = True) -> list[Comparison]:
     """Compares mass, centre of mass, inertia, friction and limits of everything in a source and its asset, and how both move.
 
     MuJoCo reads URDF and MJCF sources, pxr USD ones; a mesh or SDF file has no independent reader, so that only the programs that
@@ -118,11 +118,11 @@ def referee(source: Path, asset: Asset, *, play_newton: bool = True) -> list[Ver
     Raises:
         AssetError: the source cannot be read.
     """
-    own, said, refusal, native, why = None, dict[str, frozenset[str]](), list[Verdict](), None, ""
+    own, said, refusal, native, why = None, dict[str, frozenset[str]](), list[Comparison](), None, ""
     try:
         found = _native(source)
         if found is None:
-            refusal = [Verdict(of=source.name, what="not compared: no other program here reads such files")]
+            refusal = [Comparison(of=source.name, what="not compared: no other program here reads such files")]
         else:
             names, parts = _named(source, asset)
             motion = _motion(parts, asset)
@@ -134,7 +134,7 @@ def referee(source: Path, asset: Asset, *, play_newton: bool = True) -> list[Ver
                 why = "" if rubs else ", with the asset's friction"
                 native = movements.of_source(source, names.before(root), asset, motion, rubs=rubs)
     except AssetError as error:
-        refusal = [Verdict(of=source.name, what=f"not compared: {error}")]
+        refusal = [Comparison(of=source.name, what=f"not compared: {error}")]
     witnesses = _Witnesses(
         source=own,
         usd=by_pxr(asset.path),
@@ -146,7 +146,7 @@ def referee(source: Path, asset: Asset, *, play_newton: bool = True) -> list[Ver
     return [*refusal, *_of_bodies(asset, witnesses), *_of_joints(asset, witnesses), *_moves(asset, native, why, played)]
 
 
-def upheld(verdicts: Sequence[Verdict]) -> bool:
+def upheld(verdicts: Sequence[Comparison]) -> bool:
     """Whether at least one quantity of the source was compared, and all comparisons agree."""
     return any(verdict.compared for verdict in verdicts) and all(verdict.agreed for verdict in verdicts)
 
@@ -237,7 +237,7 @@ def _motion(parts: Sequence[Part], asset: Asset) -> tuple[NDArray[np.float64], N
     )
 
 
-def _of_bodies(asset: Asset, found: _Witnesses) -> Iterator[Verdict]:
+def _of_bodies(asset: Asset, found: _Witnesses) -> Iterator[Comparison]:
     bodies = {body.name: body for body in asset.bodies}
     only_there = {name: None for name in (*found.stated, *(found.source.bodies if found.source else ())) if name not in bodies}
     for name in (*bodies, *only_there):
@@ -273,7 +273,7 @@ def _of_bodies(asset: Asset, found: _Witnesses) -> Iterator[Verdict]:
             yield _verdict(name, what, value, others, stated="friction" in said)
 
 
-def _of_joints(asset: Asset, found: _Witnesses) -> Iterator[Verdict]:
+def _of_joints(asset: Asset, found: _Witnesses) -> Iterator[Comparison]:
     """Limits of every joint that has limits in the source or in the asset."""
     joints = {joint.name: (joint.lower, joint.upper) for joint in asset.movable_joints}
     for name in dict.fromkeys((*joints, *(found.source.limits if found.source else ()))):
@@ -286,16 +286,16 @@ def _of_joints(asset: Asset, found: _Witnesses) -> Iterator[Verdict]:
 
 def _verdict(
     of: str, what: str, source: float | None, others: Sequence[float | None], *, scale: float = 0.0, stated: bool = False
-) -> Verdict:  # fmt: skip
+) -> Comparison:  # fmt: skip
     usd, mujoco, newton = others
-    return Verdict(of=of, what=what, source=source, usd=usd, mujoco=mujoco, newton=newton, scale=scale, stated=stated)
+    return Comparison(of=of, what=what, source=source, usd=usd, mujoco=mujoco, newton=newton, scale=scale, stated=stated)
 
 
 def _at(values: NDArray[np.float64] | None, *index: int) -> float | None:
     return None if values is None else float(values[index])
 
 
-def _moves(asset: Asset, native: movements.Moved | None, why: str, newton: movements.Moved | None) -> Iterator[Verdict]:
+def _moves(asset: Asset, native: movements.Moved | None, why: str, newton: movements.Moved | None) -> Iterator[Comparison]:
     """How source and asset fall, and slide on a slope without tipping; mechanics predicts it where the source is not simulated."""
     law, ours = movements.by_mechanics(asset), movements.of_asset(asset)
     for what, size, tolerance, creep in (
@@ -306,7 +306,7 @@ def _moves(asset: Asset, native: movements.Moved | None, why: str, newton: movem
         if moved is None and played is None:
             continue
         by_law = played is None
-        yield Verdict(
+        yield Comparison(
             of=asset.name, what=f"{what} {size}{', by mechanics' if by_law else ''}", source=expected if by_law else played,
             mujoco=moved, newton=other, tolerance=tolerance, scale=creep / tolerance, moving=True, law=by_law,
         )  # fmt: skip

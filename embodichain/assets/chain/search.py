@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from embodichain.assets.chain.candidates import Candidate, Score, SearchConfig
+from embodichain.assets.chain.candidates import Candidate, Readiness, SearchConfig
 from embodichain.assets.chain.record import Record
 from embodichain.assets.chain.settings import ChainConfig
 from embodichain.assets.families import parts as parts_room
@@ -50,8 +50,8 @@ class Found:
     asset: Asset
     record: Record
     candidate: Candidate
-    score: Score
-    plain: Score
+    score: Readiness
+    plain: Readiness
     tried: int
 
 
@@ -66,7 +66,7 @@ def search(raw: Source, config: ChainConfig, settings: SearchConfig, assemble: A
     space = _Space.of(raw, settings, plain)
     made: dict[tuple[int, float, int], tuple[Asset, Record] | None] = {}
 
-    def tried(candidate: Candidate) -> tuple[Score, Asset, Record] | None:
+    def tried(candidate: Candidate) -> tuple[Readiness, Asset, Record] | None:
         base = (candidate.support, candidate.hull_cost, candidate.max_vertices)
         if base not in made:
             collision = replace(config.collision, hull_cost=candidate.hull_cost, max_vertices=candidate.max_vertices)
@@ -147,7 +147,7 @@ class _Space:
         return None
 
 
-def score(asset: Asset, record: Record, raw: Source, candidate: Candidate, settings: SearchConfig) -> Score:
+def score(asset: Asset, record: Record, raw: Source, candidate: Candidate, settings: SearchConfig) -> Readiness:
     """Scores an asset; `record` holds how well its hulls fit."""
     fits = {entry.part: entry.after for entry in record.entries if entry.stage == "collision"}
     volumes = {entry.part: float(entry.before["volume"]) for entry in record.entries if entry.stage == "physical"}
@@ -169,7 +169,7 @@ def score(asset: Asset, record: Record, raw: Source, candidate: Candidate, setti
     }
     weights = settings.weights
     logs = sum(weight * math.log(max(terms[name], 1e-6)) for name, weight in weights.items())
-    return Score(**terms, total=math.exp(logs / sum(weights.values())))
+    return Readiness(**terms, total=math.exp(logs / sum(weights.values())))
 
 
 def graspability(asset: Asset, gripper: grasp.GripperConfig | None = None) -> float:

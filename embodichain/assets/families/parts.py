@@ -90,7 +90,7 @@ class Stated:
         )
 
 
-class Fate(StrEnum):
+class Preservation(StrEnum):
     """Whether a stated value was kept, changed or dropped."""
 
     KEPT = "kept"
@@ -109,7 +109,7 @@ class Kept:
     what: str
     stated: Value
     written: Value = None
-    fate: Fate
+    fate: Preservation
     reason: str = ""
 
 

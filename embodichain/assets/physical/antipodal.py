@@ -46,7 +46,7 @@ class AntipodalConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class GraspCandidate:
     """A grasp: the gripper's pose in the body's frame (Z approaches, Y closes), the width there [m], and its score, 0 to 1."""
 
     pose: Pose
@@ -56,7 +56,7 @@ class Candidate:
 
 def search(
     body: Body, gripper: GripperConfig | None = None, config: AntipodalConfig | None = None, floor: float | None = 0.0
-) -> list[Candidate]:
+) -> list[GraspCandidate]:
     """Grasps of a body at rest, in its own frame, best first, no two alike.
 
     Args:
@@ -108,7 +108,7 @@ def search(
             score = float(worth[index]) * weight * (0.75 - 0.25 * float(approach[2]))
             x, y, z = (float(value) for value in centers[index] - back * approach)
             pose = frame((x, y, z), approach.tolist(), axes[index].tolist())
-            found.append((score, Candidate(pose=pose, width=float(widths[index]), score=score), approach))
+            found.append((score, GraspCandidate(pose=pose, width=float(widths[index]), score=score), approach))
     return _apart(found, config)
 
 
@@ -139,9 +139,9 @@ def with_grasps(
     return replace(asset, affordances={**asset.affordances, **found}), counts
 
 
-def _apart(found: Sequence[tuple[float, Candidate, NDArray[np.float64]]], config: AntipodalConfig) -> list[Candidate]:
+def _apart(found: Sequence[tuple[float, GraspCandidate, NDArray[np.float64]]], config: AntipodalConfig) -> list[GraspCandidate]:
     """The best grasp of each group of similar ones."""
-    chosen: list[tuple[Candidate, NDArray[np.float64]]] = []
+    chosen: list[tuple[GraspCandidate, NDArray[np.float64]]] = []
     for _, candidate, approach in sorted(found, key=lambda entry: -entry[0]):
         place = np.asarray(candidate.pose.position)
         if not any(

@@ -26,21 +26,21 @@ _CELL, _CAPTION, _ROW = 208, 46, 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Exhibit:
+class GalleryEntry:
     """A finished asset and the content of its sidecar."""
 
     asset: Asset
     report: Mapping[str, Any]
 
     @classmethod
-    def load(cls, file: Path) -> Exhibit:
+    def load(cls, file: Path) -> GalleryEntry:
         """Reads both; raises AssetError for a damaged file."""
         sidecar = file.with_suffix(".json")
         return cls(asset=usd.read(file), report=json.loads(sidecar.read_text()) if sidecar.exists() else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class FailedEntry:
     """An asset that was not delivered, and the reason."""
 
     name: str
@@ -58,7 +58,7 @@ class _Strip:
     rows: int = field(default=1)
 
 
-def contact_sheet(exhibits: Sequence[Exhibit], columns: int = _ROW) -> Image.Image:
+def contact_sheet(exhibits: Sequence[GalleryEntry], columns: int = _ROW) -> Image.Image:
     """Thumbnails of all assets with name, mass and size, in one image."""
     columns = max(1, min(columns, len(exhibits)))
     rows = -(-max(len(exhibits), 1) // columns)
@@ -81,8 +81,8 @@ def contact_sheet(exhibits: Sequence[Exhibit], columns: int = _ROW) -> Image.Ima
 
 
 def page(
-    exhibits: Sequence[Exhibit],
-    failures: Sequence[Failure] = (),
+    exhibits: Sequence[GalleryEntry],
+    failures: Sequence[FailedEntry] = (),
     *,
     title: str = "Assets",
     progress: Callable[[str], None] | None = None,
@@ -102,7 +102,7 @@ def page(
     )
 
 
-def _totals(exhibits: Sequence[Exhibit]) -> Mapping[str, str]:
+def _totals(exhibits: Sequence[GalleryEntry]) -> Mapping[str, str]:
     tried = [lift for exhibit in exhibits for lift in exhibit.report.get("grasps", {}).values()]
     licences = sorted({exhibit.asset.licence or "none given" for exhibit in exhibits})
     return {
@@ -115,7 +115,7 @@ def _totals(exhibits: Sequence[Exhibit]) -> Mapping[str, str]:
     }
 
 
-def _card(exhibit: Exhibit, frames: int) -> Mapping[str, Any]:
+def _card(exhibit: GalleryEntry, frames: int) -> Mapping[str, Any]:
     asset, report = exhibit.asset, exhibit.report
     lifts = report.get("grasps", {})
     shown = turntable.views(asset, {name: bool(lift["held"]) for name, lift in lifts.items() if name in asset.affordances}, frames)

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from embodichain.assets.families.parts import Fate, Kept, Look, Part, Stated
+from embodichain.assets.families.parts import Kept, Look, Part, Preservation, Stated
 from embodichain.assets.reading import mechanisms
 from embodichain.assets.reading.looks import GREY, joined, plain, stretched
 from embodichain.assets.reading.mesh_files import FORMATS, read_mesh
@@ -81,7 +81,7 @@ class Meshes:
             if reading.up not in ("", "z"):
                 reason = "meshes are in the axes of their link: coordinates were taken as they are, not turned to Z up"
                 self.rows.append(
-                    Kept(of=file.name, what="up axis", stated=reading.up, written="z", fate=Fate.CHANGED, reason=reason)
+                    Kept(of=file.name, what="up axis", stated=reading.up, written="z", fate=Preservation.CHANGED, reason=reason)
                 )
         return stretched(self.files[file], scale)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.assets.families.parts import Fate, Kept, Part, Source
+from embodichain.assets.families.parts import Kept, Part, Preservation, Source
 from embodichain.assets.families.tables import category_table, material
 from embodichain.assets.reading import licences, placing, scale
 from embodichain.assets.reading.folder import READERS, only, things
@@ -173,7 +173,14 @@ def from_file(path: Path, facts: FileFacts | None = None, item: str = "") -> Sou
     if reading.unit and size.factor != reading.unit:
         reason = f"{size.source}: {size.note}".rstrip(": ")
         rows.append(
-            Kept(of=path.name, what="metres per unit", stated=reading.unit, written=size.factor, fate=Fate.CHANGED, reason=reason)
+            Kept(
+                of=path.name,
+                what="metres per unit",
+                stated=reading.unit,
+                written=size.factor,
+                fate=Preservation.CHANGED,
+                reason=reason,
+            )
         )
     if facts.licence == "unknown":
         warnings.append("licence unknown: ask its author before passing it on")
@@ -201,7 +208,14 @@ def from_file(path: Path, facts: FileFacts | None = None, item: str = "") -> Sou
     )
     if facts.mass_kg and given:
         rows.append(
-            Kept(of="the whole", what="mass", stated=given, written=facts.mass_kg, fate=Fate.CHANGED, reason="its user says so")
+            Kept(
+                of="the whole",
+                what="mass",
+                stated=given,
+                written=facts.mass_kg,
+                fate=Preservation.CHANGED,
+                reason="its user says so",
+            )
         )
     source = "user" if facts.material else "category" if "material" in category_table().get(category, {}) else "default"
     parameters: dict[str, float | str] = {

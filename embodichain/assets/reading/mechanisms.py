@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from embodichain.assets.families.parts import Fate, Kept, Part, Stated
+from embodichain.assets.families.parts import Kept, Part, Preservation, Stated
 from embodichain.assets.reading.looks import GREY
 from embodichain.types import Joint, JointKind, Mesh, Pose
 
@@ -19,7 +19,7 @@ _AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
+class JointChain:
     """A chain of joints: the bodies between them, the joints from the parent outwards, and rows for the fidelity table."""
 
     bodies: tuple[Part, ...]
@@ -33,16 +33,23 @@ def shapeless(name: str, pose: Pose, stated: Stated | None = None) -> tuple[Part
     stated = stated or Stated()
     if not stated.mass:
         rows = (
-            Kept(of=name, what="mass", stated=None, written=LEAST_MASS, fate=Fate.CHANGED, reason="a moving body needs a mass"),
+            Kept(
+                of=name,
+                what="mass",
+                stated=None,
+                written=LEAST_MASS,
+                fate=Preservation.CHANGED,
+                reason="a moving body needs a mass",
+            ),
         )
     elif stated.inertia is None:
         reason = "a moving body needs an inertia"
-        rows = (Kept(of=name, what="inertia", stated=None, written=LEAST_MOMENT, fate=Fate.CHANGED, reason=reason),)
+        rows = (Kept(of=name, what="inertia", stated=None, written=LEAST_MOMENT, fate=Preservation.CHANGED, reason=reason),)
     mesh = Mesh(vertices=np.zeros((0, 3)), faces=np.zeros((0, 3), np.int32))
     return Part(name=name, mesh=mesh, material="", color=GREY, pose=pose, mass=stated.mass or LEAST_MASS, stated=stated), rows
 
 
-def chained(joints: Sequence[Joint], pose: Pose, of: str, what: str = "joints") -> Chain:
+def chained(joints: Sequence[Joint], pose: Pose, of: str, what: str = "joints") -> JointChain:
     """Puts several joints on one body, the first next to the parent, with shapeless bodies between them in the same pose.
 
     `pose` is that of the body; `of` and `what` name it in the table.
@@ -63,8 +70,8 @@ def chained(joints: Sequence[Joint], pose: Pose, of: str, what: str = "joints") 
         reason = f"{len(bodies)} bodies of {LEAST_MASS * 1e3:g} g stand between them, for a body has one joint"
         stated = f"{len(joints)} degrees of freedom on one body"
         names = ", ".join(joint.name for joint in linked)
-        rows.append(Kept(of=of, what=what, stated=stated, written=names, fate=Fate.CHANGED, reason=reason))
-    return Chain(bodies=tuple(bodies), joints=tuple(linked), fidelity=tuple(rows))
+        rows.append(Kept(of=of, what=what, stated=stated, written=names, fate=Preservation.CHANGED, reason=reason))
+    return JointChain(bodies=tuple(bodies), joints=tuple(linked), fidelity=tuple(rows))
 
 
 def hinges(joint: Joint) -> list[Joint]:
@@ -72,12 +79,12 @@ def hinges(joint: Joint) -> list[Joint]:
     return [replace(joint, name=f"{joint.name}_{name}", kind=JointKind.REVOLUTE, axis=axis) for name, axis in _AXES.items()]
 
 
-def ball(joint: Joint, pose: Pose) -> Chain:
+def ball(joint: Joint, pose: Pose) -> JointChain:
     """A ball joint as a chain of three hinges."""
     return chained(hinges(joint), pose, joint.name, "ball joint")
 
 
-def planar(joint: Joint, pose: Pose) -> Chain:
+def planar(joint: Joint, pose: Pose) -> JointChain:
     """A planar joint, whose axis is normal to its plane, as two slides in the plane and a hinge about the normal."""
     normal = np.asarray(joint.axis)
     first = np.cross(normal, _AXES["x"] if abs(normal[0]) < 0.9 else _AXES["y"])
@@ -102,7 +109,7 @@ def followed(joints: Sequence[Joint]) -> tuple[list[Joint], list[Kept]]:
         why = _astray(joint.name, joint.mimic.joint, {other.name: other for other in made})
         if why:
             reason = f"it follows {joint.mimic.joint!r}, {why}"
-            rows.append(Kept(of=joint.name, what="mimic", stated=joint.mimic.joint, fate=Fate.DROPPED, reason=reason))
+            rows.append(Kept(of=joint.name, what="mimic", stated=joint.mimic.joint, fate=Preservation.DROPPED, reason=reason))
             made[number] = replace(joint, mimic=None)
     return made, rows
 
@@ -124,4 +131,6 @@ def _astray(joint: str, follows: str, named: Mapping[str, Joint]) -> str:
 def based(joint: Joint) -> Kept:
     """The row about a base that was added so that a joint to the world has a body to connect to."""
     reason = "an asset has a root that stays: a base without shape was bolted in its place"
-    return Kept(of=joint.name, what="parent", stated="the world", written=f"{joint.child}_base", fate=Fate.CHANGED, reason=reason)
+    return Kept(
+        of=joint.name, what="parent", stated="the world", written=f"{joint.child}_base", fate=Preservation.CHANGED, reason=reason
+    )

@@ -13,7 +13,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from embodichain.assets.families.parts import Fate, Finish, Kept, Look, Part
+from embodichain.assets.families.parts import Finish, Kept, Look, Part, Preservation
 from embodichain.assets.geometry.shapes import diagonal
 from embodichain.assets.reading.detail import reduced
 from embodichain.assets.reading.looks import Color, joined, look_of, plain, tint
@@ -138,7 +138,7 @@ def bounded(look: Look, color: Color, of: str) -> tuple[Look, Kept | None]:
     look = reduced(look, THIN_ABOVE) if look.uv is not None else plain(thinned(look.mesh, THIN_ABOVE), color)
     after = len(look.mesh.faces)
     reason = f"thinned from {before} to {after} faces"
-    row = Kept(of=of, what="faces", stated=float(before), written=float(after), fate=Fate.CHANGED, reason=reason)
+    row = Kept(of=of, what="faces", stated=float(before), written=float(after), fate=Preservation.CHANGED, reason=reason)
     return look, row
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from embodichain.assets.families.parts import Fate, Finish, Image, Kept, Look, Part, Stated, Touch, Value
+from embodichain.assets.families.parts import Finish, Image, Kept, Look, Part, Preservation, Stated, Touch, Value
 from embodichain.assets.geometry.shapes import Solid, drawn, moved, to_mesh
 from embodichain.assets.reading import mechanisms
 from embodichain.assets.reading.colliders import hull_of
@@ -67,7 +67,9 @@ def _compiled(path: Path) -> tuple[mujoco.MjModel, list[Kept]]:
     except ValueError as error:
         raise AssetError(f"read: MuJoCo cannot compile {path}: {error}") from error
     reason = f"MuJoCo refuses the exact one: {first}"
-    row = Kept(of=path.name, what="inertia of meshes", stated="exact", written="of the hull", fate=Fate.CHANGED, reason=reason)
+    row = Kept(
+        of=path.name, what="inertia of meshes", stated="exact", written="of the hull", fate=Preservation.CHANGED, reason=reason
+    )
     return model, [row]
 
 
@@ -117,7 +119,7 @@ class _Model:
         return (self.model.body(body).name or f"body_{body}") if body else ""
 
     def _row(self, of: str, what: str, stated: Value, written: float | str | None, reason: str) -> None:
-        fate = Fate.DROPPED if written is None else Fate.CHANGED
+        fate = Preservation.DROPPED if written is None else Preservation.CHANGED
         self.rows.append(Kept(of=of, what=what, stated=stated, written=written, fate=fate, reason=reason))
 
     # ------------------------------------------------------------------------------------------------------------- joints
@@ -285,7 +287,10 @@ class _Model:
         hull, row = hull_of(mesh, name)
         if kind == _GEOM.mjGEOM_ELLIPSOID:
             row = replace(
-                row, what="ellipsoid", fate=Fate.CHANGED, reason="a hull of its points: engines have no such shape in common"
+                row,
+                what="ellipsoid",
+                fate=Preservation.CHANGED,
+                reason="a hull of its points: engines have no such shape in common",
             )
         self.rows.append(row)
         return [hull]
@@ -306,7 +311,9 @@ class _Model:
         if kind == _GEOM.mjGEOM_ELLIPSOID:
             return to_mesh(Solid.sphere(1.0, 48).scale((x, y, z)))
         what = kind.name.removeprefix("mjGEOM_").lower()
-        row = Kept(of=name, what=f"geom {what}", stated=f"{x:g} {y:g} {z:g}", fate=Fate.DROPPED, reason="no solid of a loose thing")
+        row = Kept(
+            of=name, what=f"geom {what}", stated=f"{x:g} {y:g} {z:g}", fate=Preservation.DROPPED, reason="no solid of a loose thing"
+        )
         if row not in self.rows:
             self.rows.append(row)
         return None
@@ -320,7 +327,7 @@ def _left_out(model: mujoco.MjModel) -> Iterator[Kept]:
         )
         name = model.actuator(index).name or f"actuator_{index}"
         stated = f"gain {gain}, bias {bias}"
-        yield Kept(of=name, what="actuator", stated=stated, fate=Fate.DROPPED, reason="an asset is driven by who uses it")
+        yield Kept(of=name, what="actuator", stated=stated, fate=Preservation.DROPPED, reason="an asset is driven by who uses it")
     counts = {
         "tendons": (model.ntendon, "no counterpart in the asset"),
         "sensors": (model.nsensor, "no counterpart in the asset"),
@@ -334,11 +341,13 @@ def _left_out(model: mujoco.MjModel) -> Iterator[Kept]:
     }
     for what, (number, reason) in counts.items():
         if number:
-            yield Kept(of="the file", what=what, stated=float(number), fate=Fate.DROPPED, reason=reason)
+            yield Kept(of="the file", what=what, stated=float(number), fate=Preservation.DROPPED, reason=reason)
     option = model.opt
     medium = (float(option.density), float(option.viscosity), *(float(value) for value in option.wind))
     if any(medium):
-        yield Kept(of="the file", what="medium", stated=medium, fate=Fate.DROPPED, reason="what is around a thing is the scene's")
+        yield Kept(
+            of="the file", what="medium", stated=medium, fate=Preservation.DROPPED, reason="what is around a thing is the scene's"
+        )
 
 
 def _turn(matrix: np.ndarray) -> np.ndarray:

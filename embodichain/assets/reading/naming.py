@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from embodichain.assets.families.parts import Fate, Kept, Part
+from embodichain.assets.families.parts import Kept, Part, Preservation
 from embodichain.assets.reading.mesh_files import Reading
 from embodichain.types import Joint
 
@@ -76,7 +76,9 @@ def named(reading: Reading) -> Reading:
     rows = tuple(replace(row, of=_whose(row, names, hinges)) for row in reading.fidelity)
     reason = "no other body or joint has this name, and every format can bear it: its own is its display name"
     rows += tuple(
-        Kept(of=new, what="name", stated=old, written=new, fate=Fate.CHANGED, reason=reason) for new, old in titles.items() if old
+        Kept(of=new, what="name", stated=old, written=new, fate=Preservation.CHANGED, reason=reason)
+        for new, old in titles.items()
+        if old
     )
     apart = tuple((names[a], names[b]) for a, b in reading.apart)
     return replace(reading, parts=parts, joints=joints, titles=titles, fidelity=rows, apart=apart)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embodichain.assets.families.parts import Fate, Kept, Part
+from embodichain.assets.families.parts import Kept, Part, Preservation
 from embodichain.assets.reading import mechanisms
 from embodichain.assets.reading.mesh_files import Reading, check
 from embodichain.assets.reading.sdf_frames import Frames
@@ -102,7 +102,7 @@ class _World:
         )  # fmt: skip
 
     def _row(self, of: str, what: str, stated: float | str | tuple[float, float], written: float | str | None, reason: str) -> None:
-        fate = Fate.DROPPED if written is None else Fate.CHANGED
+        fate = Preservation.DROPPED if written is None else Preservation.CHANGED
         self.rows.append(Kept(of=of, what=what, stated=stated, written=written, fate=fate, reason=reason))
 
     def _shaped(self, parts: list[Part], joints: list[Joint]) -> tuple[list[Part], list[Joint]]:

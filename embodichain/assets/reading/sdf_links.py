@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embodichain.assets.families.parts import Fate, Finish, Kept, Look, Part, Stated, Touch
+from embodichain.assets.families.parts import Finish, Kept, Look, Part, Preservation, Stated, Touch
 from embodichain.assets.geometry.shapes import drawn, moved
 from embodichain.assets.reading import described
 from embodichain.assets.reading.inertials import Inertial, together
@@ -100,11 +100,13 @@ class Links:
             inertia = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
         if not 0.0 < mass < np.inf:
             stated = mass if np.isfinite(mass) else str(mass)
-            self.rows.append(Kept(of=self.name(link), what="mass", stated=stated, fate=Fate.DROPPED, reason="nothing weighs that"))
+            self.rows.append(
+                Kept(of=self.name(link), what="mass", stated=stated, fate=Preservation.DROPPED, reason="nothing weighs that")
+            )
             return []
         if inertia is not None and not np.isfinite(inertia).all():
             reason = "it is not finite"
-            self.rows.append(Kept(of=self.name(link), what="inertia", stated="nan", fate=Fate.DROPPED, reason=reason))
+            self.rows.append(Kept(of=self.name(link), what="inertia", stated="nan", fate=Preservation.DROPPED, reason=reason))
             inertia = None
         stated = inertia is not None or entry.find("pose") is not None
         return [Inertial(mass=mass, center_of_mass=(0.0, 0.0, 0.0) if stated else None, inertia=inertia).moved(place)]
@@ -138,7 +140,7 @@ class Links:
             solid = Shape(kind=ShapeKind(shape.tag), size=(radius, length, 0.0))
             return self._solid(solid, (radius,) if ball else (radius, length), entry, link)
         what, reason = f"{entry.tag} {shape.tag}", "no solid of a loose thing"
-        self.rows.append(Kept(of=self.name(link), what=what, stated=shape.tag, fate=Fate.DROPPED, reason=reason))
+        self.rows.append(Kept(of=self.name(link), what=what, stated=shape.tag, fate=Preservation.DROPPED, reason=reason))
         return None
 
     def _solid(self, shape: Shape, sizes: Sequence[float], entry: Node, link: str) -> Shape | None:
@@ -146,7 +148,7 @@ class Links:
         if min(sizes) > 0.0:
             return shape
         stated, reason = f"{shape.kind} of size {' '.join(f'{size:g}' for size in sizes)}", "no solid: a size is not above zero"
-        self.rows.append(Kept(of=self.name(link), what=entry.tag, stated=stated, fate=Fate.DROPPED, reason=reason))
+        self.rows.append(Kept(of=self.name(link), what=entry.tag, stated=stated, fate=Preservation.DROPPED, reason=reason))
         return None
 
     def _color(self, material: Node | None, link: str) -> Color | None:
@@ -157,5 +159,7 @@ class Links:
         red, green, blue, *alpha = (min(max(v, 0.0), 1.0) for v in material.inner("diffuse", count, (), f"of link {link!r}"))
         if alpha == [0.0]:
             reason = "nothing would be seen of it: taken as opaque"
-            self.rows.append(Kept(of=self.name(link), what="alpha", stated=0.0, written=1.0, fate=Fate.CHANGED, reason=reason))
+            self.rows.append(
+                Kept(of=self.name(link), what="alpha", stated=0.0, written=1.0, fate=Preservation.CHANGED, reason=reason)
+            )
         return (red, green, blue, (alpha or [1.0])[0] or 1.0)

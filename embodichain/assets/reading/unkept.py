@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from embodichain.assets.families.parts import Fate, Kept
+from embodichain.assets.families.parts import Kept, Preservation
 
 _PICTURE = re.compile(r"^\s*(map_\w+|bump|disp|decal|refl|norm)\s+(.+?)\s*$", re.IGNORECASE)
 OPTIONS = re.compile(r"^(?:-[A-Za-z]\w*\s+(?:(?:on|off|[-+\d.eE]+)\s+)*)+")
@@ -33,7 +33,7 @@ def unkept(path: Path, read: Sequence[Path]) -> Iterator[Kept]:
 
 
 def _dropped(of: str, what: str, stated: str | float, reason: str) -> Kept:
-    return Kept(of=of, what=what, stated=stated, fate=Fate.DROPPED, reason=reason)
+    return Kept(of=of, what=what, stated=stated, fate=Preservation.DROPPED, reason=reason)
 
 
 def _of_materials(file: Path) -> Iterator[Kept]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embodichain.assets.families.parts import Fate, Finish, Kept, Look, Part, Stated, Touch
+from embodichain.assets.families.parts import Finish, Kept, Look, Part, Preservation, Stated, Touch
 from embodichain.assets.geometry.shapes import drawn, moved
 from embodichain.assets.reading import described, mechanisms
 from embodichain.assets.reading.inertials import Inertial, together
@@ -157,7 +157,12 @@ class _Robot:
 
     def _fixed_row(self, joint: Node, link: str, body: str) -> None:
         row = Kept(
-            of=link, what="link", stated=link, written=body, fate=Fate.CHANGED, reason="fixed joint: one body with its parent"
+            of=link,
+            what="link",
+            stated=link,
+            written=body,
+            fate=Preservation.CHANGED,
+            reason="fixed joint: one body with its parent",
         )
         self.rows.append(row)
         for ignored in ("axis", "limit", "dynamics", "safety_controller", "calibration"):
@@ -190,7 +195,7 @@ class _Robot:
             lower, upper = (limit.number(end, 0.0, where) for end in ("lower", "upper"))
             if lower > upper:
                 reason = "the lower limit is above the upper one: unlimited, as Bullet reads it"
-                row = Kept(of=name, what="limits", stated=(lower, upper), written="none", fate=Fate.CHANGED, reason=reason)
+                row = Kept(of=name, what="limits", stated=(lower, upper), written="none", fate=Preservation.CHANGED, reason=reason)
                 self.rows.append(row)
                 lower, upper = -math.inf, math.inf
         if limit is not None:
@@ -214,7 +219,14 @@ class _Robot:
         if lower == upper:
             reason = "its limits leave one position: it is locked there"
             self.rows.append(
-                Kept(of=name, what="joint", stated=f"{kind} {lower}..{upper}", written="fixed", fate=Fate.CHANGED, reason=reason)
+                Kept(
+                    of=name,
+                    what="joint",
+                    stated=f"{kind} {lower}..{upper}",
+                    written="fixed",
+                    fate=Preservation.CHANGED,
+                    reason=reason,
+                )
             )
             return [], [Joint(name=name, kind=JointKind.FIXED, parent=parent, child=child)]
         return [], [joint]
@@ -226,7 +238,7 @@ class _Robot:
 
     def _positive(self, value: float, what: str, joint: str) -> float:
         if value < 0.0:
-            self.rows.append(Kept(of=joint, what=what, stated=value, written=0.0, fate=Fate.CHANGED, reason="negative"))
+            self.rows.append(Kept(of=joint, what=what, stated=value, written=0.0, fate=Preservation.CHANGED, reason="negative"))
         return max(value, 0.0)
 
     def _limit(self, value: float, what: str, joint: str) -> float:
@@ -234,7 +246,7 @@ class _Robot:
         if value > 0.0:
             return value
         self.rows.append(
-            Kept(of=joint, what=what, stated=value, fate=Fate.DROPPED, reason="nothing could move it: taken as unlimited")
+            Kept(of=joint, what=what, stated=value, fate=Preservation.DROPPED, reason="nothing could move it: taken as unlimited")
         )
         return math.inf
 
@@ -260,7 +272,7 @@ class _Robot:
             touches += [touch] * fresh
             if not fresh and member != name and touch != Touch():
                 reason = "a link without collision geometry touches nothing"
-                self.rows.append(Kept(of=member, what="surface", stated=str(touch), fate=Fate.DROPPED, reason=reason))
+                self.rows.append(Kept(of=member, what="surface", stated=str(touch), fate=Preservation.DROPPED, reason=reason))
         inertial = together(inertials)
         stated = Stated(
             mass=inertial.mass if inertial else None,
@@ -280,7 +292,7 @@ class _Robot:
         mass = weight.number("value", 0.0, where, finite=False)
         if not 0.0 < mass < math.inf:
             stated = mass if math.isfinite(mass) else str(mass)
-            self.rows.append(Kept(of=link, what="mass", stated=stated, fate=Fate.DROPPED, reason="nothing weighs that"))
+            self.rows.append(Kept(of=link, what="mass", stated=stated, fate=Preservation.DROPPED, reason="nothing weighs that"))
             for name in ("ixx", "ixy", "ixz", "iyy", "iyz", "izz") if moments else ():
                 moments.get(name) if moments else None
             self._pose(entry)
@@ -291,7 +303,9 @@ class _Robot:
             six = tuple(moments.number(name, 0.0, where, finite=False) for name in names)
             inertia = np.array([[six[0], six[1], six[2]], [six[1], six[3], six[4]], [six[2], six[4], six[5]]])
             if not np.isfinite(inertia).all():
-                self.rows.append(Kept(of=link, what="inertia", stated=str(six), fate=Fate.DROPPED, reason="it is not finite"))
+                self.rows.append(
+                    Kept(of=link, what="inertia", stated=str(six), fate=Preservation.DROPPED, reason="it is not finite")
+                )
                 inertia = None
         # Without an origin, the centre of mass is the link's origin, as the format defines; without inertia, no centre is stated.
         center = (0.0, 0.0, 0.0) if inertia is not None or entry.find("origin") is not None else None
@@ -336,7 +350,7 @@ class _Robot:
         shape = geometry.first() if geometry is not None else None
         if shape is None:
             self.rows.append(
-                Kept(of=link, what=entry.tag, stated="no geometry", fate=Fate.DROPPED, reason="there is nothing of it")
+                Kept(of=link, what=entry.tag, stated="no geometry", fate=Preservation.DROPPED, reason="there is nothing of it")
             )
             return None
         where = f"of link {link!r}"
@@ -353,7 +367,9 @@ class _Robot:
             raise AssetError(f"read: geometry <{shape.tag}> {where}; available: box, cylinder, sphere, capsule, mesh")
         if min(size[: {"box": 3, "sphere": 1}.get(shape.tag, 2)]) <= 0.0:
             stated = f"{shape.tag} of size {size}"
-            row = Kept(of=link, what=entry.tag, stated=stated, fate=Fate.DROPPED, reason="it has no extent, and touches nothing")
+            row = Kept(
+                of=link, what=entry.tag, stated=stated, fate=Preservation.DROPPED, reason="it has no extent, and touches nothing"
+            )
             self.rows.append(row)
             return None
         return Shape(kind=ShapeKind(shape.tag), size=size)
@@ -374,12 +390,12 @@ class _Robot:
         if texture is not None:
             file = texture.get("filename") or ""
             reason = "a URDF's own texture has no coordinates to lie on"
-            self.rows.append(Kept(of=name, what="texture", stated=file[:200], fate=Fate.DROPPED, reason=reason))
+            self.rows.append(Kept(of=name, what="texture", stated=file[:200], fate=Preservation.DROPPED, reason=reason))
         if tag is not None:
             red, green, blue, alpha = (min(max(v, 0.0), 1.0) for v in tag.numbers("rgba", 4, GREY, f"of color of {name!r}"))
             if not alpha:
                 reason = "nothing would be seen of it: taken as opaque"
-                self.rows.append(Kept(of=name, what="alpha", stated=0.0, written=1.0, fate=Fate.CHANGED, reason=reason))
+                self.rows.append(Kept(of=name, what="alpha", stated=0.0, written=1.0, fate=Preservation.CHANGED, reason=reason))
             self.colors[name] = (red, green, blue, alpha or 1.0)
             return self.colors[name]
         return self.colors.get(name)

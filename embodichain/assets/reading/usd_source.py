@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.assets.families.parts import Fate, Kept, Look, Part, Stated, Touch
+from embodichain.assets.families.parts import Kept, Look, Part, Preservation, Stated, Touch
 from embodichain.assets.geometry.shapes import drawn
 from embodichain.assets.reading import mechanisms
 from embodichain.assets.reading.colliders import hull_of
@@ -24,7 +24,7 @@ from embodichain.types import Joint, JointKind, Mesh, Mimic, Pose, Quaternion, S
 from embodichain.types.poses import compose, inverse, matrix_of, quaternion_of
 
 if TYPE_CHECKING:
-    from embodichain.assets.usd.foreign import Foreign, ForeignBody, ForeignJoint, Piece
+    from embodichain.assets.usd.foreign import Foreign, ForeignBody, ForeignJoint, ForeignPiece
 
 FORMATS = (".usd", ".usda", ".usdc", ".usdz")
 _KINDS = {
@@ -88,7 +88,7 @@ class _Stage:
         )  # fmt: skip
 
     def _drop(self, of: str, what: str, stated: str, reason: str) -> None:
-        self.rows.append(Kept(of=of, what=what, stated=stated, fate=Fate.DROPPED, reason=reason))
+        self.rows.append(Kept(of=of, what=what, stated=stated, fate=Preservation.DROPPED, reason=reason))
 
     # ------------------------------------------------------------------------------------------------------------- bodies
 
@@ -98,7 +98,7 @@ class _Stage:
         if not np.allclose(stretch, 1.0, atol=1e-6):
             reason = "a body has no scale: it was taken into what hangs on it"
             stated = (float(stretch[0]), float(stretch[1]), float(stretch[2]))
-            self.rows.append(Kept(of=name, what="scale", stated=stated, written=1.0, fate=Fate.CHANGED, reason=reason))
+            self.rows.append(Kept(of=name, what="scale", stated=stated, written=1.0, fate=Preservation.CHANGED, reason=reason))
         center = body.center_of_mass
         if center is not None:
             x, y, z = (float(value) for value in np.asarray(center) * stretch)
@@ -118,7 +118,13 @@ class _Stage:
         return self._surfaces(name, body.pieces, world, pose, stated, body)
 
     def _surfaces(
-        self, name: str, found: tuple[Piece, ...], world: NDArray[np.float64], pose: Pose, stated: Stated, body: ForeignBody | None
+        self,
+        name: str,
+        found: tuple[ForeignPiece, ...],
+        world: NDArray[np.float64],
+        pose: Pose,
+        stated: Stated,
+        body: ForeignBody | None,
     ) -> Part:
         """The part made of some pieces, in the frame `world` ([4, 4], on row vectors)."""
         back = np.asarray(np.linalg.inv(world), np.float64)
@@ -138,7 +144,7 @@ class _Stage:
         self.rows += [row] if row else []
         return Part(name=name, mesh=look.mesh, material="", color=color, pose=pose, mass=stated.mass, look=look, stated=stated)
 
-    def _rubbing(self, name: str, found: tuple[Piece, ...], stated: Stated) -> Stated:
+    def _rubbing(self, name: str, found: tuple[ForeignPiece, ...], stated: Stated) -> Stated:
         """Adds the surface properties of each collider, and a single density: the first one that is stated."""
         solid = [piece for piece in found if piece.collides]
         kilogram = self.foreign.kilograms_per_unit
@@ -146,7 +152,7 @@ class _Stage:
         own = stated.density or (densities[0] if densities else None)
         if set(densities) - {own}:
             reason = "a body has one density: its own, else that of its first collider"
-            row = Kept(of=name, what="densities", stated=tuple(densities), written=own, fate=Fate.CHANGED, reason=reason)
+            row = Kept(of=name, what="densities", stated=tuple(densities), written=own, fate=Preservation.CHANGED, reason=reason)
             self.rows.append(row)
         touches = [
             Touch(static_friction=static, dynamic_friction=dynamic, restitution=bounce)
@@ -154,7 +160,7 @@ class _Stage:
         ]
         return replace(stated, density=own).touching(touches)
 
-    def _felt(self, name: str, found: tuple[Piece, ...], looks: Mapping[str, Look], back: NDArray[np.float64]) -> list[Mesh]:
+    def _felt(self, name: str, found: tuple[ForeignPiece, ...], looks: Mapping[str, Look], back: NDArray[np.float64]) -> list[Mesh]:
         hulls: list[Mesh] = []
         for piece in found:
             if not piece.collides:
@@ -172,7 +178,7 @@ class _Stage:
             made, row = hull_of(mesh, name)
             if piece.shape is not None:
                 reason = "scaled unevenly, it is no such shape any more: a hull of its points"
-                row = replace(row, what=str(piece.shape.kind), fate=Fate.CHANGED, reason=reason)
+                row = replace(row, what=str(piece.shape.kind), fate=Preservation.CHANGED, reason=reason)
             hulls.append(made)
             self.rows.append(row)
         return hulls
@@ -232,7 +238,7 @@ class _Stage:
             joints += chain.joints
         return joints, carriers, poses
 
-    def _leaning(self, joint: ForeignJoint, made: Joint, pose: Pose, turn: NDArray[np.float64]) -> mechanisms.Chain:
+    def _leaning(self, joint: ForeignJoint, made: Joint, pose: Pose, turn: NDArray[np.float64]) -> mechanisms.JointChain:
         """A ball joint as three hinges: unlimited about its axis, and about the others with the limits of its cone.
 
         Leaning from X towards Y is a rotation about Z, and so on cyclically. `turn` is the rotation of the joint's frame on the
@@ -247,7 +253,7 @@ class _Stage:
         reason = "an elliptic cone: each of the two hinges across its axis has its own limit"
         written = ", ".join(f"{end:.6g}" for end in ends)
         self.rows.append(
-            Kept(of=made.name, what="cone limit", stated=(first, second), written=written, fate=Fate.CHANGED, reason=reason)
+            Kept(of=made.name, what="cone limit", stated=(first, second), written=written, fate=Preservation.CHANGED, reason=reason)
         )
         links = [
             replace(hinge, axis=_vec3(rotate(_quaternion(turn), np.asarray(hinge.axis))), lower=-end, upper=end)
@@ -262,7 +268,7 @@ class _Stage:
             reason = "the file shows the joint moved; an asset rests with its joints at zero"
             stated = f"{apart:.5g} units and {math.degrees(angle):.4g} degrees from zero"
             self.rows.append(
-                Kept(of=joint.path, what="joint position", stated=stated, written=0.0, fate=Fate.CHANGED, reason=reason)
+                Kept(of=joint.path, what="joint position", stated=stated, written=0.0, fate=Preservation.CHANGED, reason=reason)
             )
 
     def _joint(
@@ -282,7 +288,14 @@ class _Stage:
         if kind is not JointKind.FIXED and joint.lower == joint.upper:
             reason = "its limits leave one position: it is locked there"
             self.rows.append(
-                Kept(of=name, what="joint", stated=f"{joint.kind} {joint.lower}", written="fixed", fate=Fate.CHANGED, reason=reason)
+                Kept(
+                    of=name,
+                    what="joint",
+                    stated=f"{joint.kind} {joint.lower}",
+                    written="fixed",
+                    fate=Preservation.CHANGED,
+                    reason=reason,
+                )
             )
             kind = JointKind.FIXED
         if kind is JointKind.FIXED:
@@ -340,7 +353,7 @@ def _rigid(matrix: NDArray[np.float64]) -> tuple[Pose, NDArray[np.float64]]:
     return Pose(position=_vec3(matrix[3, :3]), quaternion=quaternion_of(turn)), stretch
 
 
-def _look(piece: Piece, matrix: NDArray[np.float64]) -> Look:
+def _look(piece: ForeignPiece, matrix: NDArray[np.float64]) -> Look:
     """The look of a piece in its body's frame; an analytic shape stays one if the scale allows it."""
     linear = matrix[:3, :3]
     if piece.shape is not None:

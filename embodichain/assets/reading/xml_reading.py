@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from embodichain.assets.families.parts import Fate, Kept
+from embodichain.assets.families.parts import Kept, Preservation
 from embodichain.errors import AssetError
 
 _DEEPEST = 200
@@ -113,7 +113,7 @@ class Node:
     def _unread(self, element: ElementTree.Element, owner: str, reason: str) -> Iterator[Kept]:
         for name, value in element.attrib.items():
             if (id(element), name) not in self._seen:
-                yield Kept(of=owner, what=f"{element.tag} {name}", stated=value[:_SHOWN], fate=Fate.DROPPED, reason=reason)
+                yield Kept(of=owner, what=f"{element.tag} {name}", stated=value[:_SHOWN], fate=Preservation.DROPPED, reason=reason)
         for child in element:
             if not isinstance(child.tag, str):
                 continue  # a comment
@@ -122,7 +122,9 @@ class Node:
                 yield from self._unread(child, inner, reason)
             else:
                 text = ElementTree.tostring(child, encoding="unicode").strip()
-                yield Kept(of=inner, what=child.tag, stated=" ".join(text.split())[:_SHOWN], fate=Fate.DROPPED, reason=reason)
+                yield Kept(
+                    of=inner, what=child.tag, stated=" ".join(text.split())[:_SHOWN], fate=Preservation.DROPPED, reason=reason
+                )
 
 
 def _numbers(text: str | None, count: int, default: tuple[float, ...], where: str, *, finite: bool = True) -> tuple[float, ...]:

@@ -41,7 +41,7 @@ _FREEDOMS = ("transX", "transY", "transZ", "rotX", "rotY", "rotZ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Piece:
+class ForeignPiece:
     """A surface: an analytic `shape` or a `look`, and its transformation to the world (`matrix`, [4, 4] on row vectors)."""
 
     path: str
@@ -63,7 +63,7 @@ class ForeignBody:
 
     path: str
     matrix: NDArray[np.float64]
-    pieces: tuple[Piece, ...]
+    pieces: tuple[ForeignPiece, ...]
     mass: float | None = None
     density: float | None = None
     center_of_mass: Vec3 | None = None
@@ -109,7 +109,7 @@ class Foreign:
     kilograms_per_unit: float
     up_axis: str
     bodies: tuple[ForeignBody, ...]
-    loose: tuple[Piece, ...]
+    loose: tuple[ForeignPiece, ...]
     """Pieces outside of any body."""
     joints: tuple[ForeignJoint, ...]
     unread: tuple[tuple[str, str, str], ...] = ()
@@ -139,8 +139,8 @@ def resolve(path: Path) -> Foreign:
     )
     cache = UsdGeom.XformCache()
     owners = {path_: stage.GetPrimAtPath(desc.primPath) for path_, desc in rigid.items() if desc.rigidBodyEnabled}
-    pieces: dict[str, list[Piece]] = {path_: [] for path_ in owners}
-    loose: list[Piece] = []
+    pieces: dict[str, list[ForeignPiece]] = {path_: [] for path_ in owners}
+    loose: list[ForeignPiece] = []
     for piece in _pieces(stage, cache, shapes):
         owner = max((o for o in owners if piece.path == o or piece.path.startswith(o + "/")), key=len, default="")
         (pieces[owner] if owner else loose).append(piece)
@@ -161,7 +161,7 @@ def resolve(path: Path) -> Foreign:
 # ------------------------------------------------------------------------------------------------------------- geometry
 
 
-def _pieces(stage: Usd.Stage, cache: UsdGeom.XformCache, descriptions: dict[str, Any]) -> Iterator[Piece]:
+def _pieces(stage: Usd.Stage, cache: UsdGeom.XformCache, descriptions: dict[str, Any]) -> Iterator[ForeignPiece]:
     instanced = set[str]()
     for prim in Usd.PrimRange(stage.GetPseudoRoot(), Usd.TraverseInstanceProxies()):
         if prim.IsA(UsdGeom.PointInstancer):
@@ -172,7 +172,7 @@ def _pieces(stage: Usd.Stage, cache: UsdGeom.XformCache, descriptions: dict[str,
             yield from _piece(prim, np.array(cache.GetLocalToWorldTransform(prim)), descriptions)
 
 
-def _scattered(stage: Usd.Stage, prim: Usd.Prim, cache: UsdGeom.XformCache, descriptions: dict[str, Any]) -> Iterator[Piece]:
+def _scattered(stage: Usd.Stage, prim: Usd.Prim, cache: UsdGeom.XformCache, descriptions: dict[str, Any]) -> Iterator[ForeignPiece]:
     """The pieces of a point instancer at all its positions, as parts of the instancer."""
     instancer = UsdGeom.PointInstancer(prim)
     time = Usd.TimeCode.Default()
@@ -188,10 +188,12 @@ def _scattered(stage: Usd.Stage, prim: Usd.Prim, cache: UsdGeom.XformCache, desc
             if inner.IsA(UsdGeom.Gprim):
                 local = np.array(cache.GetLocalToWorldTransform(inner)) @ np.linalg.inv(above)
                 for piece in _piece(inner, local @ np.array(transform) @ base, descriptions):
-                    yield Piece(**{n: getattr(piece, n) for n in Piece.__slots__ if n != "path"}, path=f"{prim.GetPath()}/{number}")
+                    yield ForeignPiece(
+                        **{n: getattr(piece, n) for n in ForeignPiece.__slots__ if n != "path"}, path=f"{prim.GetPath()}/{number}"
+                    )
 
 
-def _piece(prim: Usd.Prim, matrix: NDArray[np.float64], descriptions: dict[str, Any]) -> Iterator[Piece]:
+def _piece(prim: Usd.Prim, matrix: NDArray[np.float64], descriptions: dict[str, Any]) -> Iterator[ForeignPiece]:
     imageable, path = UsdGeom.Imageable(prim), str(prim.GetPath())
     hidden = imageable.ComputeVisibility() == UsdGeom.Tokens.invisible
     shown = imageable.ComputePurpose() in (UsdGeom.Tokens.default_, UsdGeom.Tokens.render)
@@ -208,7 +210,7 @@ def _piece(prim: Usd.Prim, matrix: NDArray[np.float64], descriptions: dict[str, 
     static, dynamic, bounce, density = _surface(prim)
     if prim.HasAPI(UsdPhysics.MassAPI):  # its own density overrides that of its material
         density = float(UsdPhysics.MassAPI(prim).GetDensityAttr().Get() or 0.0) or density
-    yield Piece(
+    yield ForeignPiece(
         path=path, matrix=matrix, look=look, shape=shape, finish=finish, visible=shown and not hidden, collides=collides,
         approximation=str(getattr(desc, "approximation", "")), friction=(static, dynamic, bounce), density=density,
     )  # fmt: skip
@@ -228,7 +230,7 @@ def _surface(prim: Usd.Prim) -> tuple[float | None, float | None, float | None, 
 # -------------------------------------------------------------------------------------------------------------- physics
 
 
-def _body(prim: Usd.Prim, cache: UsdGeom.XformCache, pieces: list[Piece], desc: Any) -> ForeignBody:
+def _body(prim: Usd.Prim, cache: UsdGeom.XformCache, pieces: list[ForeignPiece], desc: Any) -> ForeignBody:
     mass, density, center, moments, axes = None, None, None, None, None
     if prim.HasAPI(UsdPhysics.MassAPI):
         api = UsdPhysics.MassAPI(prim)

@@ -18,7 +18,7 @@ from embodichain.errors import SceneError
 from embodichain.physics.painter import BACKGROUND
 from embodichain.physics.raster import parts, shading, shadows, views, visibility
 from embodichain.physics.raster.triangles import Triangles
-from embodichain.physics.raster.views import Lamps, Views
+from embodichain.physics.raster.views import CameraViews, Lamps
 
 _MAP_SIZE = 384
 """Edge length of a shadow map [texels]."""
@@ -139,7 +139,7 @@ class Rasteriser:
         if geoms is not None:
             geoms[...] = self._geoms
 
-    def place(self, data: mujoco.MjData, frame: int, shot: Views, lamps: Lamps) -> None:
+    def place(self, data: mujoco.MjData, frame: int, shot: CameraViews, lamps: Lamps) -> None:
         """Instead of drawing, writes the poses of everything in the state `data` as frame `frame`, from which a GPU draws the
         cameras.
 

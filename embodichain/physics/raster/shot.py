@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from embodichain.physics.film import Exposure
 from embodichain.physics.raster.rasteriser import Rasteriser
-from embodichain.physics.raster.views import Lamps, Views, no_lamps, no_views
+from embodichain.physics.raster.views import CameraViews, Lamps, no_lamps, no_views
 
 __all__ = ["Shooting", "Shot"]
 
@@ -22,7 +22,7 @@ class Shot:
 
     painter: Rasteriser
     """The rasteriser that would draw it on the CPU; it owns the shapes, the textures and the size of the pictures."""
-    views: Views
+    views: CameraViews
     lamps: Lamps
     exposures: Sequence[Exposure]
     """Exposure and noise of each frame, [F]."""

@@ -19,7 +19,7 @@ HIDDEN, AHEAD, AROUND = 0, 1, 2
 """Position of a geom in a view: outside of it, in front of the near plane, or possibly on both sides of the near plane."""
 
 
-class Views(NamedTuple):
+class CameraViews(NamedTuple):
     """V views of G geoms under L lights, pictures of h x w samples; float32 unless stated otherwise."""
 
     dx: NDArray[np.float32]
@@ -59,9 +59,9 @@ class Lamps(NamedTuple):
     """Translation from each geom's frame to that space [texels, texels, m], [F, L, G, 3]."""
 
 
-def no_views(views: int, geoms: int, lights: int, height: int, width: int) -> Views:
-    """Arrays for this many views; see `Views`."""
-    return Views(
+def no_views(views: int, geoms: int, lights: int, height: int, width: int) -> CameraViews:
+    """Arrays for this many views; see `CameraViews`."""
+    return CameraViews(
         dx=np.zeros((views, width), np.float32),
         dy=np.zeros((views, height), np.float32),
         scales=np.zeros((views, 4), np.float32),

@@ -19,8 +19,8 @@ from embodichain.physics.build import TIMESTEP_S
 from embodichain.physics.warp import kernels
 from embodichain.physics.warp.contacts import CAPACITY, Contacts
 from embodichain.physics.warp.fields import PER_WORLD, STATE
-from embodichain.physics.warp.union import ADDRESSES, POINTERS, Meshes, Shown, mesh_slots
-from embodichain.physics.world import World
+from embodichain.physics.warp.union import ADDRESSES, POINTERS, Shown, WorldMeshes, mesh_slots
+from embodichain.physics.world import CompiledWorld
 from embodichain.types.scenes import Touches
 
 _CONTACTS = 128
@@ -32,7 +32,7 @@ _HARMLESS = mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class BatchSizes:
     """The sizes of a batch's arrays."""
 
     rows: int
@@ -42,13 +42,13 @@ class Room:
     constraints: int
     """Constraint rows of each world."""
     meshes: dict[str, int]
-    """Rows of each array of collision meshes, per world; see `Meshes.sizes`."""
+    """Rows of each array of collision meshes, per world; see `WorldMeshes.sizes`."""
     corners: int
     """Largest number of corners of a face of a collision mesh."""
     degree: int
     """Largest number of faces at a vertex of a collision mesh."""
 
-    def holding(self, meshes: Meshes) -> Room:
+    def holding(self, meshes: WorldMeshes) -> BatchSizes:
         """The sizes with room for these meshes too; each size that has to grow gets half as much again in reserve."""
         sizes = {name: size if size <= self.meshes[name] else size * 3 // 2 for name, size in meshes.sizes.items()}
         sizes = {name: max(size, self.meshes[name]) for name, size in sizes.items()}
@@ -59,13 +59,13 @@ class Room:
 class _Seat:
     """The world that occupies a row."""
 
-    world: World
+    world: CompiledWorld
     slots: NDArray[np.intp]
-    meshes: Meshes
+    meshes: WorldMeshes
     absent: NDArray[np.bool_]
 
 
-class Batch:
+class WarpBatch:
     """Worlds of one `signature` on a Warp device, stepped together; for one thread.
 
     Args:
@@ -75,14 +75,16 @@ class Batch:
         device: A Warp device, as in "cuda:0" or "cpu".
     """
 
-    def __init__(self, world: World, absent: tuple[str, ...], *, num_steps: int, device: str) -> None:
+    def __init__(self, world: CompiledWorld, absent: tuple[str, ...], *, num_steps: int, device: str) -> None:
         self._num_steps, self._device = num_steps, device
         self._seats: list[_Seat | None] = []
         meshes = _seat(world, absent).meshes
         rows = _CONSTRAINTS
         while rows < 3 * world.data.nefc + 64:
             rows *= 2
-        empty = Room(rows=0, contacts=_CONTACTS, constraints=rows, meshes=dict.fromkeys(meshes.arrays, 0), corners=16, degree=16)
+        empty = BatchSizes(
+            rows=0, contacts=_CONTACTS, constraints=rows, meshes=dict.fromkeys(meshes.arrays, 0), corners=16, degree=16
+        )
         self._wanted = self._room = empty
         self._model: Any
         self._data: Any
@@ -95,13 +97,13 @@ class Batch:
         return sum(seat is not None for seat in self._seats)
 
     @property
-    def room(self) -> Room:
+    def room(self) -> BatchSizes:
         """The present sizes."""
         return self._room
 
     # ------------------------------------------------------------------------------------------------------------- rows
 
-    def take(self, world: World, absent: tuple[str, ...]) -> int:
+    def take(self, world: CompiledWorld, absent: tuple[str, ...]) -> int:
         """Writes a world with its scene into a free row, whose index it returns; makes room if there is none."""
         seat = _seat(world, absent)
         if None not in self._seats:
@@ -204,7 +206,7 @@ class Batch:
 
     # ----------------------------------------------------------------------------------------------------------- arrays
 
-    def _make(self, world: World, absent: tuple[str, ...]) -> None:
+    def _make(self, world: CompiledWorld, absent: tuple[str, ...]) -> None:
         """Allocates all arrays with the wanted sizes, and copies the worlds that are already there."""
         kept = {name: getattr(self._data, name).numpy().copy() for name in STATE} if self._room.rows else {}
         plan = self._plan if self._room.rows else None
@@ -256,12 +258,12 @@ class Batch:
         self._vacant[row : row + 1].fill_(0)
 
 
-def _seat(world: World, absent: tuple[str, ...]) -> _Seat:
+def _seat(world: CompiledWorld, absent: tuple[str, ...]) -> _Seat:
     model = world.model
     with Shown(model, absent):
         slots = mesh_slots(model)
     missing = np.isin(slots, [model.geom(name).id for name in absent])
-    return _Seat(world=world, slots=slots, meshes=Meshes.of(model, slots, missing), absent=missing)
+    return _Seat(world=world, slots=slots, meshes=WorldMeshes.of(model, slots, missing), absent=missing)
 
 
 def _assign(array: Any, row: int, values: Any) -> None:

@@ -22,29 +22,29 @@ if TYPE_CHECKING:  # a machine that only draws needs no MuJoCo
     from embodichain.physics.raster.rasteriser import Rasteriser
     from embodichain.physics.raster.shot import Shot
 
-__all__ = ["Card", "open_card"]
+__all__ = ["WarpDevice", "open_card"]
 
 _BATCH = 32
 """Most frames that are drawn at once. A frame of three cameras at 128 x 128 takes 0.4 MB, plus 0.6 MB for each light."""
 
 
-def open_card(kind: str, ordinal: int = 0) -> Card:
+def open_card(kind: str, ordinal: int = 0) -> WarpDevice:
     """The device for drawing into a ring on a device of this kind ("cuda", or "delayed", which is in host memory).
 
     Raises ConfigError when Warp finds no such GPU.
     """
     start_warp()
     if kind != "cuda":
-        return Card(wp.get_device("cpu"))
+        return WarpDevice(wp.get_device("cpu"))
     if not wp.is_cuda_available() or ordinal >= len(wp.get_cuda_devices()):
         raise ConfigError(
             f"pictures cannot be drawn on GPU {ordinal}: Warp {wp.__version__} finds {len(wp.get_cuda_devices())} here (a driver "
             "is missing, or Warp was built without CUDA); choose stream.darkroom host, which draws on a CPU"
         )
-    return Card(wp.get_cuda_device(ordinal))
+    return WarpDevice(wp.get_cuda_device(ordinal))
 
 
-class Card:
+class WarpDevice:
     """One device of Warp with its own stream. Owned by one thread."""
 
     def __init__(self, device: Any) -> None:

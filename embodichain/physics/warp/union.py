@@ -77,13 +77,13 @@ class Shown:
 
 
 def mesh_slots(model: mujoco.MjModel) -> NDArray[np.intp]:
-    """The geoms that collide as meshes, in the order of their slots in `Meshes`. Hidden geoms must be `Shown` meanwhile."""
+    """The geoms that collide as meshes, in the order of their slots in `WorldMeshes`. Hidden geoms must be `Shown` meanwhile."""
     collides = (model.geom_contype | model.geom_conaffinity) != 0
     return np.flatnonzero((model.geom_type == mujoco.mjtGeom.mjGEOM_MESH) & collides)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Meshes:
+class WorldMeshes:
     """The collision meshes of one world, with a slot for each geom in `mesh_slots`.
 
     Arrays have the names of `mujoco_warp.Model`; addresses (`..adr`) are relative to the world's first row, and -1 for missing
@@ -97,7 +97,7 @@ class Meshes:
     """Largest number of faces at a vertex (`nmeshdegmax`)."""
 
     @classmethod
-    def of(cls, model: mujoco.MjModel, geoms: NDArray[np.intp], absent: NDArray[np.bool_]) -> Meshes:
+    def of(cls, model: mujoco.MjModel, geoms: NDArray[np.intp], absent: NDArray[np.bool_]) -> WorldMeshes:
         """Reads them from a compiled model; slots in `absent` [geoms] stay empty."""
         per_mesh = {name: np.full(len(geoms), -1, np.int32) for name in ADDRESSES}
         per_mesh |= {name: np.zeros(len(geoms), np.int32) for name in COUNTS}

@@ -14,7 +14,7 @@ from embodichain.physics.build import substeps
 from embodichain.physics.many import Many
 from embodichain.physics.painters import DEFAULT
 from embodichain.physics.single import Single
-from embodichain.physics.warp.batch import Batch
+from embodichain.physics.warp.batch import WarpBatch
 from embodichain.physics.warp.begin import start_warp
 from embodichain.physics.warp.fields import check, signature
 from embodichain.physics.warp.union import Shown, filled, hide
@@ -49,9 +49,9 @@ class WarpWorlds(Many):
             raise ConfigError(f"there is no Warp device {device!r} here; available: {', '.join(known)}")
         self._device = device
         self._num_steps = substeps(robot)
-        self.batches: dict[bytes, Batch] = {}
+        self.batches: dict[bytes, WarpBatch] = {}
         """Batches by signature, least recently used first."""
-        self._seats: dict[int, tuple[Batch, int]] = {}
+        self._seats: dict[int, tuple[WarpBatch, int]] = {}
         self._touches: dict[int, Touches] = {}
         self._scenes: dict[int, Scene] = {}
         self._periods: dict[int, int] = {}
@@ -80,7 +80,7 @@ class WarpWorlds(Many):
             key = signature(model)
         batch = self.batches.pop(key, None)
         if batch is None:
-            batch = Batch(host.world, absent, num_steps=self._num_steps, device=self._device)
+            batch = WarpBatch(host.world, absent, num_steps=self._num_steps, device=self._device)
         self.batches[key] = batch
         self._seats[world] = (batch, batch.take(host.world, absent))
         empty = [key for key, batch in self.batches.items() if not batch.taken]
@@ -120,7 +120,7 @@ class WarpWorlds(Many):
                 self._take_in(world, batch, row)
         return faults
 
-    def _take_in(self, world: int, batch: Batch, row: int) -> None:
+    def _take_in(self, world: int, batch: WarpBatch, row: int) -> None:
         """Copies the state of a world from the device to the model in which its scene was built, which is read and drawn."""
         self._periods[world] += 1
         data = self.worlds[world].world.data
