@@ -132,4 +132,5 @@ class ActionCodec:
         command = np.asarray(command, np.float64)
         if command.shape[-1:] != (self.robot.command_size,):
             raise ValueError(f"commands of {self.robot.name!r} have {self.robot.command_size} values, got shape {command.shape}")
+        # What is simulated must be what is stored: actions are float32, so commands are rounded before physics sees them.
         return command.astype(np.float32).astype(np.float64)

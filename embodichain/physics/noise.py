@@ -64,6 +64,7 @@ def _develop(values, gain, amplitude, moment):  # noqa: ANN001
     low, byte = np.uint64(0x00FF00FF00FF00FF), np.uint64(0xFFFF)
     half = np.int64(1) << np.int64(BITS - 1)
     for place in range(len(values)):
+        # A counter in place of a state: each value's noise follows from its place alone, so that threads need no order.
         drawn = moment + np.uint64(place + 1) * step
         drawn = (drawn ^ (drawn >> np.uint64(30))) * first
         drawn = (drawn ^ (drawn >> np.uint64(27))) * second

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from learner_parts import SMALL, fitted, shaken, trajectory
+from learner_parts import SMALL, fitted, frame, shaken
 from torch import nn
 
 from embodichain.types import CHUNK
@@ -107,11 +107,6 @@ def causal(trajectories):
     agent = fitted(replace(SMALL, model=model), RingDataset(MemorySource(trajectories), DataConfig(batch_size=4, window=3)))
     shaken(agent.model)
     return agent
-
-
-def frame(t: int):
-    episode = trajectory(0)
-    return episode["rgb"][t % 6], episode["proprio"][t % 6]
 
 
 @pytest.mark.parametrize("mode", ["naive", "grounded"])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from learner_parts import SMALL, fitted, shaken, trajectory
+from learner_parts import SMALL, fitted, frame, shaken, trajectory
 
 from embodichain.errors import ConfigError, LearnerError
 from embodichain.types import CHUNK
@@ -28,11 +28,6 @@ def agent(trajectories):
     made = fitted(replace(SMALL, model=MODEL), RingDataset(MemorySource(trajectories), DataConfig(batch_size=4, window=2)))
     shaken(made.model)
     return made
-
-
-def frame(t: int):
-    episode = trajectory(0)
-    return episode["rgb"][t % 6], episode["proprio"][t % 6]
 
 
 @pytest.mark.parametrize("mode", ["guided", "prefix"])

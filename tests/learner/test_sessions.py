@@ -5,23 +5,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from learner_parts import LIMITS, PROMPT, SMALL, fitted, measured, request, shaken, trajectory
+from learner_parts import LIMITS, PROMPT, measured, request, trajectory
 
 from embodichain import robots
 from embodichain.errors import ConfigError, EmbodiChainError, LearnerError
-from learner.data.config import DataConfig
-from learner.data.dataset import MemorySource, RingDataset
 from learner.inference.background import make_policy
 from learner.inference.config import SaiConfig
 from learner.serving.budget import Memory, RequestError
 from learner.serving.sessions import Connection, MessageReader
-
-
-@pytest.fixture(scope="module")
-def agent(trajectories):
-    made = fitted(SMALL, RingDataset(MemorySource(trajectories), DataConfig(batch_size=4, window=3)))
-    shaken(made.model)
-    return made
 
 
 @pytest.fixture

@@ -22,17 +22,6 @@ from embodichain.ring.ring import Ring
 from embodichain.types import MOST_TOGETHER
 
 
-@pytest.fixture
-def ring():
-    with Ring.create(ring_spec(num_slots=4, max_reads=2)) as made:
-        yield made
-
-
-@pytest.fixture
-def journal(tmp_path):
-    return tmp_path / "journal"
-
-
 def test_a_duplicate_is_dropped_and_other_epochs_workers_and_numbers_are_not(ring, journal):
     several = [named(5), named(6), named(5, epoch=2), named(5, worker=4)]
     with Gateway(ring, journal) as gateway:

@@ -17,17 +17,6 @@ from embodichain.ring.ring import Ring
 from embodichain.types import MOST_TOGETHER
 
 
-@pytest.fixture
-def ring():
-    with Ring.create(ring_spec(num_slots=4, max_reads=2)) as made:
-        yield made
-
-
-@pytest.fixture
-def journal(tmp_path):
-    return tmp_path / "journal"
-
-
 def holds(path, journal, ready) -> None:
     with Ring.attach(path) as ring, Gateway(ring, journal):
         ready.set()

@@ -22,6 +22,7 @@ def banded_distances(
 
     The grid's first point is `origin`; its points are `cell` [m] apart.
     """
+    # Squared distances are compared, so that a root is taken once for each point and not once for each pair of point and face.
     values = np.full(counts, reach * reach)
     _stamp(values, _pieces(mesh, _SPAN * cell), np.ascontiguousarray(origin, np.float64), cell, reach)
     return np.sqrt(values)
@@ -39,6 +40,7 @@ def _pieces(mesh: Mesh, longest: float) -> NDArray[np.float64]:
         u, v = (axis[..., None] for axis in np.meshgrid(np.arange(step + 1), np.arange(step + 1), indexing="ij"))
         grid = corners[:, None, None, 0] + (u * first + v * second) / step
         upward = np.stack([grid[:, :-1, :-1], grid[:, 1:, :-1], grid[:, :-1, 1:]], axis=3)
+        # The parallelogram of a face also holds its mirror image: of the downward triangles only those inside the face are kept.
         downward = np.stack([grid[:, 1:, 1:], grid[:, :-1, 1:], grid[:, 1:, :-1]], axis=3)
         i, j = np.indices((step, step))
         found += [upward[:, i + j < step].reshape(-1, 3, 3), downward[:, i + j < step - 1].reshape(-1, 3, 3)]
@@ -80,6 +82,7 @@ def _square_distance(t, x, y, z):  # noqa: ANN001, ANN202 - compiled
     d5, d6 = abx * cpx + aby * cpy + abz * cpz, acx * cpx + acy * cpy + acz * cpz
     if d6 >= 0.0 and d5 <= d6:
         return cpx * cpx + cpy * cpy + cpz * cpz
+    # Barycentric coordinates up to a factor: a negative one says that the point is beyond the opposite edge.
     va, vb, vc = d3 * d6 - d5 * d4, d5 * d2 - d1 * d6, d1 * d4 - d3 * d2
     if vc <= 0.0 and d1 >= 0.0 and d3 <= 0.0 and d1 > d3:
         v, w = d1 / (d1 - d3), 0.0
@@ -90,6 +93,7 @@ def _square_distance(t, x, y, z):  # noqa: ANN001, ANN202 - compiled
         v = 1.0 - w
     elif va + vb + vc != 0.0:
         v, w = vb / (va + vb + vc), vc / (va + vb + vc)
+    # A face without area has no barycentric coordinates; its first corner is then one of its points.
     else:
         v, w = 0.0, 0.0
     dx, dy, dz = apx - v * abx - w * acx, apy - v * aby - w * acy, apz - v * abz - w * acz

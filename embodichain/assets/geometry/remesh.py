@@ -63,6 +63,7 @@ def _winding(points, triangles, groups, first, num_top):  # noqa: ANN001, ANN202
         x, y, z = points[p]
         total = 0.0
         for top in range(num_top):
+            # An explicit stack in place of recursion, which would cost a call for each group; three levels of eight fit into 64.
             stack_level[0], stack_group[0] = _LEVELS - 1, top
             depth = 1
             while depth > 0:
@@ -164,6 +165,7 @@ def _closest(points, triangles, faces):  # noqa: ANN001, ANN202 - compiled, see 
             bp, cp = points[i] - b, points[i] - c
             d3, d4 = (ab * bp).sum(), (ac * bp).sum()
             d5, d6 = (ab * cp).sum(), (ac * cp).sum()
+            # The signs of these tell in which region of the triangle's plane (corner, edge or inside) the point's projection lies.
             va, vb, vc = d3 * d6 - d5 * d4, d5 * d2 - d1 * d6, d1 * d4 - d3 * d2
             if d1 <= 0 and d2 <= 0:
                 q = a
@@ -179,6 +181,7 @@ def _closest(points, triangles, faces):  # noqa: ANN001, ANN202 - compiled, see 
                 q = b + (c - b) * ((d4 - d3) / ((d4 - d3) + (d5 - d6)))
             elif va + vb + vc != 0:
                 q = a + ab * (vb / (va + vb + vc)) + ac * (vc / (va + vb + vc))
+            # A degenerate face: any of its points will do, because its neighbours cover the rest.
             else:
                 q = a
             square = ((points[i] - q) ** 2).sum()

@@ -246,9 +246,11 @@ def cast(triangles, starts, axes):  # noqa: ANN001, ANN201 - compiled
         length = math.sqrt(nx * nx + ny * ny + nz * nz)
         if length == 0.0:
             continue
+        # Faces are the outer loop, so that a face's edges and normal are computed once for all rays.
         for r in range(number):
             dx, dy, dz = axes[r, 0], axes[r, 1], axes[r, 2]
             det = dx * nx + dy * ny + dz * nz
+            # A ray in the plane of a face has no single hit: the faces beside it give the exit.
             if abs(det) < 1e-12 * length or counts[r] >= _MAX_HITS:
                 continue
             sx, sy, sz = starts[r, 0] - ax, starts[r, 1] - ay, starts[r, 2] - az
@@ -275,9 +277,11 @@ def _clear(cloud, centers, axes, directions, widths, boxes, pad, low, back):  # 
         y = axes[n]
         for r in range(rolls):
             z = directions[n, r]
+            # With `back` a pose on the way in is tested, where a hand may be blocked although its goal is free.
             c = centers[n] - back * z
             x = np.array([y[1] * z[2] - y[2] * z[1], y[2] * z[0] - y[0] * z[2], y[0] * z[1] - y[1] * z[0]])
             for b in range(len(boxes)):
+                # The lowest corner of a turned box: of each axis the end that reaches lower.
                 bottom = c[2]
                 for axis, i in ((x, 0), (y, 1), (z, 2)):
                     bottom += min(axis[2] * boxes[b, 0, i], axis[2] * boxes[b, 1, i])

@@ -124,12 +124,14 @@ def _draw(screen, faces, shades, image, depth):  # noqa: ANN001, ANN202 - compil
         for y in range(y0, y1 + 1):
             for x in range(x0, x1 + 1):
                 px, py = x + 0.5, y + 0.5
+                # Dividing by the signed area makes the weights independent of the face's orientation, so that both sides are drawn.
                 u = ((b[0] - px) * (c[1] - py) - (b[1] - py) * (c[0] - px)) / area
                 v = ((c[0] - px) * (a[1] - py) - (c[1] - py) * (a[0] - px)) / area
                 w = 1.0 - u - v
                 if u < 0.0 or v < 0.0 or w < 0.0:
                     continue
                 z = u * a[2] + v * b[2] + w * c[2]
+                # Larger is nearer: the camera looks along -Z of the screen's frame.
                 if z > depth[y, x]:
                     depth[y, x] = z
                     for channel in range(3):

@@ -69,6 +69,7 @@ def _paint(screen, faces, lit, uv, colors, base, texture, image, depth):  # noqa
         for y in range(y0, y1 + 1):
             for x in range(x0, x1 + 1):
                 px, py = x + 0.5, y + 0.5
+                # Dividing by the signed area makes the weights independent of the face's orientation, so that both sides are drawn.
                 u = ((b[0] - px) * (c[1] - py) - (b[1] - py) * (c[0] - px)) / area
                 v = ((c[0] - px) * (a[1] - py) - (c[1] - py) * (a[0] - px)) / area
                 w = 1.0 - u - v
@@ -79,7 +80,9 @@ def _paint(screen, faces, lit, uv, colors, base, texture, image, depth):  # noqa
                     depth[y, x] = z
                     s = u * uv[i, 0] + v * uv[j, 0] + w * uv[k, 0]
                     t = u * uv[i, 1] + v * uv[j, 1] + w * uv[k, 1]
+                    # Textures repeat outside 0..1. Rounding may give exactly the number of columns, which is the last column then.
                     column = min(int((s - math.floor(s)) * columns), columns - 1)
+                    # Row 0 of an image is its top, where v is 1.
                     row = min(int((1.0 - (t - math.floor(t))) * rows), rows - 1)
                     for channel in range(3):
                         tint = u * colors[i, channel] + v * colors[j, channel] + w * colors[k, channel]

@@ -98,18 +98,21 @@ def place(view, eye, axes, fovy, far, rotation, position, solids, lights, views,
         g = solids.geoms[number]
         visibility.offset(eye, axes, position, g, away)
         visibility.turned(eye, axes, rotation, position, g, turn, local)
+        # A radius of 0 means unbounded, as of a plane: such a geom is never culled, and its vertices may be behind the camera.
         radius = solids.rbound[g]
         views.seen[view, number] = AHEAD
         if radius == 0.0 or -away[2] - radius < visibility.NEAR:
             views.seen[view, number] = AROUND
         if radius > 0.0 and visibility.outside(away[0], away[1], -away[2], radius, tan_x, tan_y, far):
             views.seen[view, number] = HIDDEN
+        # Opacity 0 means not drawn: the GPU can skip these triangles like those outside of the view.
         if solids.rgba[g, 3] == np.float32(0.0):
             views.seen[view, number] = HIDDEN
         for i in range(3):
             views.shifts[view, number, i], views.eyes[view, number, i] = np.float32(away[i]), local[i]
             for k in range(3):
                 views.turns[view, number, i, k] = turn[i, k]
+    # The rasteriser's own function, so that the GPU shades with the same bits.
     shading.aim(axes, eye, lights)
     for light in range(lights.count[0]):
         for i in range(3):

@@ -65,6 +65,7 @@ def grown(bounds: wp.vec4, x: float, y: float) -> wp.vec4:
 @wp.func
 def clipped(bounds: wp.vec4, v: wp.vec3, w: wp.vec3, scale: wp.vec4) -> wp.vec4:
     """Bounds enlarged to contain the part of an edge in front of the near plane."""
+    # Only bounds are clipped at the near plane, not the triangle: edge functions are valid behind the camera as well.
     ahead = v[2] <= -NEAR
     if ahead:
         bounds = grown(bounds, scale[2] - v[0] / v[2] * scale[0], scale[3] + v[1] / v[2] * scale[1])
@@ -86,6 +87,7 @@ def set_up(va: wp.vec3, vb: wp.vec3, vc: wp.vec3, around: bool, scale: wp.vec4, 
     plane = Plane()
     plane.first = 1
     plane.last = 0
+    # Empty bounds, which the first point replaces.
     bounds = wp.vec4(1e9, -1e9, 1e9, -1e9)
     if around and (va[2] > -NEAR or vb[2] > -NEAR or vc[2] > -NEAR):
         bounds = clipped(clipped(clipped(bounds, va, vb, scale), vb, vc, scale), vc, va, scale)
@@ -105,6 +107,7 @@ def set_up(va: wp.vec3, vb: wp.vec3, vc: wp.vec3, around: bool, scale: wp.vec4, 
         return plane
     inverse = 1.0 / distance
     plane.n = wp.vec3(normal[0] * inverse, normal[1] * inverse, normal[2] * inverse)
+    # The order of the factors decides the sign: inside is positive for faces that are counter-clockwise to the camera.
     plane.a = cross(vc, vb)
     plane.b = cross(va, vc)
     plane.c = cross(vb, va)
@@ -133,6 +136,7 @@ def nearness(plane: Plane, x: float, y: float) -> float:
 def clear(least: float, nearest: wp.array3d[int], shown: wp.array3d[int]) -> None:
     """Resets samples to the far plane, whose inverse depth is `least` [1/m]."""
     view, j, i = wp.tid()
+    # The bits of a positive float, on which the atomic maximum of an integer works.
     nearest[view, j, i] = wp.cast(least, wp.int32)
     shown[view, j, i] = -1
 
@@ -167,6 +171,7 @@ def see(
         return
     eye = eyes[v, place]
     flat = planes[t]
+    # Back faces are decided in the geom's frame, before any vertex is transformed.
     if flat[0] * eye[0] + flat[1] * eye[1] + flat[2] * eye[2] <= flat[3]:
         return
     va = corner(v, place, vertices[int(faces[t, 0])], turns, shifts)
@@ -181,6 +186,7 @@ def see(
                 near = nearness(plane, x, y)
                 if near > 0.0 and near <= 1.0 / NEAR:
                     if not again:
+                        # Threads of other triangles write the same sample, and a maximum is the same in any order.
                         wp.atomic_max(nearest, view, j, i, wp.cast(near, wp.int32))
                     elif near >= wp.cast(nearest[view, j, i], wp.float32) * TIE:
                         wp.atomic_max(shown, view, j, i, t)
@@ -259,4 +265,5 @@ def cast(
         for i in range(first, last + 1):
             x = float(i)
             if wide or (base0 >= (y1 - y0) * x and base1 >= (y2 - y1) * x and base2 >= (y0 - y2) * x):
+                # As above: the nearest caster wins in any order of threads.
                 wp.atomic_min(maps, frame, light, j, i, int(depth + across * x))
