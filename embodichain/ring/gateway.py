@@ -39,7 +39,7 @@ class Parcel(NamedTuple):
     identity: TrajectoryId
 
 
-Outcome = bool | RingError
+DeliveryResult = bool | RingError
 """What became of one parcel: True if it was published, False if it had been before, or the reason why neither is so."""
 
 
@@ -107,7 +107,7 @@ class Gateway(Unique):
             raise outcome
         return outcome
 
-    def deliver_all(self, parcels: Sequence[Parcel], *, timeout_s: float = 5.0) -> list[Outcome]:
+    def deliver_all(self, parcels: Sequence[Parcel], *, timeout_s: float = 5.0) -> list[DeliveryResult]:
         """Copies a batch of whole trajectories into the ring and publishes them together; the outcome of each, in order.
 
         The outcome of a trajectory is what `deliver` would have returned or raised for it. Those for which there is no free slot
@@ -123,7 +123,7 @@ class Gateway(Unique):
         """
         if len(parcels) > MOST_TOGETHER:
             raise RingError(f"{len(parcels)} trajectories came in one batch: send at most {MOST_TOGETHER}")
-        outcomes: list[Outcome | None] = []
+        outcomes: list[DeliveryResult | None] = []
         slots: list[AnySlot] = []
         token = object()
         try:
@@ -156,7 +156,7 @@ class Gateway(Unique):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _admit(self, parcel: Parcel, token: object) -> Outcome | None:
+    def _admit(self, parcel: Parcel, token: object) -> DeliveryResult | None:
         """The outcome of a parcel that is not to be published now; None notes that it is under way."""
         packed = parcel.identity.pack()
         try:
@@ -186,13 +186,13 @@ class Gateway(Unique):
                 np.copyto(view, arrays[name])
         return None
 
-    def _publish(self, batch: Sequence[tuple[AnySlot, int]]) -> list[Outcome]:
+    def _publish(self, batch: Sequence[tuple[AnySlot, int]]) -> list[DeliveryResult]:
         """Publishes written slots, with a journal entry for the intent of each before, and for their outcomes after."""
         if not batch:
             return []
         self._make_room(2 * len(batch))
         intents = [self._intent(slot, packed) for slot, packed in batch]
-        self._open, outcomes = intents, list[Outcome]()
+        self._open, outcomes = intents, list[DeliveryResult]()
         try:
             self._journal.append(intents)
         except RingError:

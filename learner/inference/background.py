@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embodichain.errors import EmbodiChainError, LearnerError
-from embodichain.types import Limits
+from embodichain.types import ChannelLimits
 from learner.backbone.grid import Grid
 from learner.inference.chunking import LatePolicy
 from learner.inference.config import SaiConfig
@@ -277,7 +277,7 @@ def make_policy(
     *,
     seed: int = 0,
     worker: Executor | None = None,
-    limits: Limits | None = None,
+    limits: ChannelLimits | None = None,
 ) -> Policy:
     """Makes the policy of an agent of any family, for a robot with these `limits`.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embodichain.errors import EmbodiChainError, LearnerError
-from embodichain.types import Limits
+from embodichain.types import ChannelLimits
 from learner.backbone.grid import Grid
 from learner.models.agent import Agent
 from learner.models.world_model import Decision, Prepared, Seen, State, TextMemory
@@ -81,7 +81,7 @@ class Policy:
         """Normalised latents of the last real frame, float32 [N, C]."""
         self.last: Inference | None = None
         """The latency of the last chunk."""
-        self.limits: Limits | None = None
+        self.limits: ChannelLimits | None = None
         """Limits of the robot: measurements outside are refused, and commands are clipped to them. None means no limits."""
         self.rest: NDArray[np.float32] = np.zeros((0, self.action_dim), np.float32)
         """Actions of the last decision beyond its chunk, [H - K, A], physical and absolute; executed if the next one is late."""

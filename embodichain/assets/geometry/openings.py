@@ -32,7 +32,7 @@ class Opening:
 
 
 def whole_edges(mesh: Mesh) -> cKDTree | None:
-    """Midpoints of the edges that belong to only one face once split vertices are merged: true openings. None without any."""
+    """Midpoints of the edges that one face alone has before pieces are separated, where the surface is open; None without any."""
     edges, counts, _ = edge_table(mesh.faces)
     free = np.flatnonzero(counts[edges] == 1)
     if not len(free):
