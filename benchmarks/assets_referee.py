@@ -24,7 +24,7 @@ import asset_packages
 import harness
 
 from embodichain.assets.chain import jobs, newton_witness, optimize, settings
-from embodichain.assets.chain.referee import State, Verdict, referee
+from embodichain.assets.chain.referee import Agreement, Comparison, referee
 from embodichain.assets.reading import folder
 from embodichain.assets.reading.files import FileFacts, FileJob
 from embodichain.errors import AssetError
@@ -87,8 +87,8 @@ def judged(file: Path, item: str, name: str, out: Path, *, play: bool = False) -
         return Row(file=name, refused=str(error)[:100])
     told = json.loads(asset.path.with_suffix(".json").read_text(encoding="utf-8"))["fidelity"]
     changed = {(row["of"], row["what"]) for row in told if row["fate"] != "kept"}
-    untold = [one for one in found if one.state is State.NOT_COMPARED and not one.stated]
-    verdicts = [one for one in found if one.compared or (one.state is State.NOT_COMPARED and one.stated)]
+    untold = [one for one in found if one.state is Agreement.NOT_COMPARED and not one.stated]
+    verdicts = [one for one in found if one.compared or (one.state is Agreement.NOT_COMPARED and one.stated)]
     apart = [one for one in verdicts if not one.agreed]
     moves = [one for one in found if one.moving]
     silent = [one for one in apart if not {(of, what) for what in _causes(one.what) for of in (one.of, file.name)} & changed]
@@ -97,8 +97,8 @@ def judged(file: Path, item: str, name: str, out: Path, *, play: bool = False) -
         compared=sum(one.compared for one in verdicts),
         agreed=len(verdicts) - len(apart),
         explained=len(apart) - len(silent),
-        different=tuple(_said(one) for one in silent if one.state is not State.LOST),
-        lost=tuple(_said(one) for one in silent if one.state is State.LOST),
+        different=tuple(_said(one) for one in silent if one.state is not Agreement.LOST),
+        lost=tuple(_said(one) for one in silent if one.state is Agreement.LOST),
         moves=len(moves),
         moved=sum(one.agreed for one in moves),
         untold=tuple(one.what for one in untold) if verdicts or untold else (SILENT,),
@@ -115,7 +115,7 @@ def _causes(what: str) -> Sequence[str]:
     return (causes | {"slide": rubs, "fall": ("gravity compensation",)}).get(first, ("limits", "joint"))
 
 
-def _said(one: Verdict) -> str:
+def _said(one: Comparison) -> str:
     ours = one.mujoco if one.moving else one.usd
     source, usd = ("-" if value is None else format(value, ".6g") for value in (one.source, ours))
     return f"{one.of} {one.what}: {source}, {usd} ({one.state})"

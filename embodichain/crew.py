@@ -27,7 +27,7 @@ from embodichain.types.reels import MOST_NUMBERS, CameraMode
 from embodichain.types.tapes import Roster, Tape
 from embodichain.world import World
 
-__all__ = ["Load", "Loaded", "Next", "Note", "Report", "Seat", "Step", "Thought", "member"]
+__all__ = ["Load", "Loaded", "Next", "Note", "Report", "Seat", "StepRequest", "Thought", "member"]
 
 _NO_PUSHES: Mapping[int, tuple[Push, ...]] = {}
 
@@ -53,7 +53,7 @@ class Note(NamedTuple):
     worlds: tuple[int, ...]
 
 
-class Step(NamedTuple):
+class StepRequest(NamedTuple):
     """Request: hold these commands in the member's worlds [n, A]. Answered by a `Tape` once every member has sent its commands."""
 
     command: NDArray[np.float64]
@@ -111,7 +111,7 @@ class Seat:
     def step(self, command: NDArray[np.float64], pushes: Mapping[int, tuple[Push, ...]] = _NO_PUSHES) -> Tape:
         """Holds `command[w]` for one control period in each world w. Waits for all other members of the batch."""
         acting = {world: forces for world, forces in pushes.items() if forces}
-        self._tape = self._ask(Step(command, acting))
+        self._tape = self._ask(StepRequest(command, acting))
         return self.look()
 
     def look(self) -> Tape:
@@ -145,7 +145,7 @@ class Seat:
         """Leaves the batch."""
         self._pipe.close()
 
-    def _ask(self, what: Load | Note | Step | Next):  # noqa: ANN202 (each question has an answer of its own kind)
+    def _ask(self, what: Load | Note | StepRequest | Next):  # noqa: ANN202 (each question has an answer of its own kind)
         self._pipe.send(what)
         before = time.perf_counter()
         answer = self._pipe.recv()

@@ -222,7 +222,7 @@ class CrewEngine:
                     if (heir := self._bury(group, member)) is not None:
                         waiting[heir.child.pipe] = heir
                     continue
-                if isinstance(asked, crew.Step):
+                if isinstance(asked, crew.StepRequest):
                     group.command[member.worlds.start : member.worlds.stop] = asked.command
                     pushes |= {member.worlds[world]: forces for world, forces in asked.pushes.items()}
                     del waiting[member.child.pipe]

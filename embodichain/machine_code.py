@@ -20,7 +20,7 @@ from numba import config, njit
 from numba.core.caching import InTreeCacheLocator, UserProvidedCacheLocator, UserWideCacheLocator
 from numba.core.registry import CPUDispatcher
 
-__all__ = ["Beside", "Home", "Stamped", "Told", "compiled"]
+__all__ = ["Beside", "Configured", "Home", "Stamped", "compiled"]
 
 
 def compiled(*signatures: str, **options: Any) -> Any:
@@ -63,7 +63,7 @@ class Stamped:
         return _stamp(self._function)
 
 
-class Told(Stamped, UserProvidedCacheLocator):
+class Configured(Stamped, UserProvidedCacheLocator):
     """The folder in NUMBA_CACHE_DIR."""
 
 
@@ -75,7 +75,7 @@ class Home(Stamped, UserWideCacheLocator):
     """The user's cache folder."""
 
 
-_LOCATORS = ",".join(f"{__name__}.{place.__name__}" for place in (Told, Beside, Home))
+_LOCATORS = ",".join(f"{__name__}.{place.__name__}" for place in (Configured, Beside, Home))
 """Import paths by which numba finds these classes, as it finds those in NUMBA_CACHE_LOCATOR_CLASSES."""
 
 

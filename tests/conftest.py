@@ -75,3 +75,15 @@ def no_shared_memory_left():
     before = _rings_of(os.getpid())
     yield
     assert _rings_of(os.getpid()) <= before
+
+
+@pytest.fixture(scope="module")
+def one_ray():
+    """Ray for the tests of a file that ask for it: engines that find it running leave it running."""
+    import ray
+
+    from embodichain.ray_engine import RayConfig, start_ray
+
+    start_ray(RayConfig())
+    yield
+    ray.shutdown()

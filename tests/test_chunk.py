@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from in_process import embodichain
+from in_process import embodichain, ended_well, ran
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 
 from learner.inference.policy_file import load_agent
@@ -18,20 +18,6 @@ SMALL = (
     "--episodes 0 --learner.agent.model.layers 2"
 )
 EIGHT = "--world.chunk 8 --world.horizon 80 --learner.agent.model.chunk 8"
-
-
-def ran(*arguments: str) -> dict:
-    """The summary of a run in a process of its own."""
-    command = [sys.executable, "-m", "embodichain.cli", "run", *arguments, "--json"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
-
-
-def ended_well(*arguments: str) -> dict:
-    said = embodichain(*arguments, "--json")
-    assert said.code == 0, said.err
-    return json.loads(said.out.splitlines()[-1])
 
 
 def tokenizer_for_eight(tmp_path) -> list[str]:

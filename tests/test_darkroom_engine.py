@@ -7,7 +7,6 @@ import time
 import numpy as np
 import psutil
 import pytest
-import ray
 from ended import has_ended
 
 from embodichain.config import WorldConfig
@@ -15,24 +14,18 @@ from embodichain.engine import Engine
 from embodichain.errors import RingTimeout
 from embodichain.physics import counting
 from embodichain.prepare import prepare
-from embodichain.ray_engine import RayConfig, RayEngine, start_ray
+from embodichain.ray_engine import RayConfig, RayEngine
 from embodichain.ray_engine.weather import Budgets
 from embodichain.ring.ring import Ring
 from embodichain.types import RingSpec, TrajectoryId
 from embodichain.types.reels import CameraMode
 
+pytestmark = pytest.mark.usefixtures("one_ray")
+
 
 @pytest.fixture(scope="module")
 def world():
     return prepare(WorldConfig(physics="counting", tasks=("counting",), horizon=12, depth=True), lambda *_: None)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_ray():
-    """Ray for the whole file: engines that find it running leave it running."""
-    start_ray(RayConfig())
-    yield
-    ray.shutdown()
 
 
 def ring_for(world, slots=8):

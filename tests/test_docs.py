@@ -1,6 +1,8 @@
 """What the documentation tells a reader to type runs here, its links lead somewhere, and its reference has every public name."""
 
+import ast
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -11,6 +13,7 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import get_type_hints
+from xml.etree import ElementTree
 
 import pytest
 from command_lines import check_command
@@ -35,13 +38,18 @@ def name(page: Path) -> str:
     return str(page.relative_to(DOCS))
 
 
-def generator() -> ModuleType:
-    """The script that writes the generated reference pages."""
-    spec = importlib.util.spec_from_file_location("docs_reference", DOCS / "site" / "reference.py")
+def script(name: str) -> ModuleType:
+    """A program of `docs/site`: `reference` writes the generated pages, `diagrams` draws figures."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / "site" / f"{name}.py")
     assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def generator() -> ModuleType:
+    """The script that writes the generated reference pages."""
+    return script("reference")
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
@@ -160,6 +168,52 @@ def test_every_command_within_a_sentence_exists(where, code, tmp_path, monkeypat
     check_command(words, tmp_path, monkeypatch, capsys)
 
 
+# ------------------------------------------------------------------------------------------------------------- figures
+
+FIGURES = [(name(page), text) for page in PAGES for text in blocks(page, "mermaid")]
+
+
+@pytest.mark.parametrize(("where", "text"), FIGURES, ids=[where for where, _ in FIGURES])
+def test_a_figure_shows_every_word_of_its_text_and_none_of_its_boxes_covers_another(where, text):
+    drawn = ElementTree.fromstring(script("diagrams").figure(text))
+    shown = " ".join(element.text or "" for element in drawn.iter() if element.tag.endswith("text"))
+    told = re.findall(r'"([^"]+)"', text) + re.findall(r": (.+)", text) * (not text.startswith("flowchart"))
+    assert told
+    for label in told:
+        for part in re.split(r"<br ?/?>", label):
+            assert part.strip() in shown, where
+    for group in [drawn, *(element for element in drawn.iter() if element.tag.endswith("}g"))]:
+        boxes = [
+            (float(e.get("x", 0)), float(e.get("y", 0)), float(e.get("width", 0)), float(e.get("height", 0)))
+            for e in group
+            if e.tag.endswith("rect")
+        ]
+        for (x, y, w, h), (u, v, s, t) in itertools.combinations(boxes, 2):
+            assert x + w <= u or u + s <= x or y + h <= v or v + t <= y, where
+        width, height = (float(value) for value in drawn.get("viewBox", "").split()[2:])
+        assert all(x >= 0 and y >= 0 and x + w <= width and y + h <= height for x, y, w, h in boxes), where
+
+
+def test_a_figure_that_cannot_be_drawn_says_what_is_wrong_with_it():
+    diagrams = script("diagrams")
+    for text, said in (
+        ("pie", "unknown kind of diagram 'pie'; known: flowchart LR"),
+        ("flowchart LR\n  a --> b --> a", "arrows go round"),
+        ("flowchart TB\n  a[[x --> b", "cannot read 'a\\[\\[x'"),
+        ("sequenceDiagram\n  loop forever", "cannot read 'loop forever'"),
+    ):
+        with pytest.raises(diagrams.DiagramError, match=said):
+            diagrams.figure(text)
+
+
+def test_every_concept_has_a_figure_and_no_page_loads_a_program_to_show_one():
+    for page in sorted((DOCS / "concepts").glob("*.md")):
+        assert "```mermaid" in page.read_text("utf-8") or "<svg" in page.read_text("utf-8"), name(page)
+    assert not [name(page) for page in PAGES if re.search(r"<script|<iframe|src=.?https?:", page.read_text("utf-8"))]
+    settings = (ROOT / "mkdocs.yml").read_text("utf-8")
+    assert "extra_javascript" not in settings and "fence_code_format" not in settings
+
+
 def test_every_page_is_in_the_menu_and_every_report_that_decides_is_there():
     menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert not [name(page) for page in PAGES if f": {name(page)}\n" not in menu]
@@ -188,6 +242,17 @@ def test_the_reference_has_every_command_every_option_and_every_public_name():
     for package in (embodichain.ring, learner.models):
         page = pages[f"api/{package.__name__}.md"]
         assert all(f"::: {package.__name__}.{public}\n" in f"{page}\n" for public in package.__all__)
+
+
+def test_the_table_of_entry_points_is_that_of_the_code():
+    groups = set()
+    for path in [*(ROOT / "embodichain").rglob("*.py"), *(ROOT / "learner").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Registry" and len(node.args) > 1:
+                groups.add(ast.literal_eval(node.args[1]))
+    told = re.findall(r"^\| `(embodichain\.\w+)` \|", (DOCS / "how-to" / "plugin.md").read_text("utf-8"), re.MULTILINE)
+    assert len(told) == len(set(told))
+    assert set(told) == groups
 
 
 def test_the_tables_of_formats_are_those_of_the_code():

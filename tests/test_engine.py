@@ -9,7 +9,6 @@ import time
 import numpy as np
 import psutil
 import pytest
-import ray
 
 from embodichain.assets.chain.config import AssetsConfig
 from embodichain.config import WorldConfig
@@ -17,13 +16,15 @@ from embodichain.engine import Engine
 from embodichain.errors import RingTimeout
 from embodichain.physics import counting
 from embodichain.prepare import prepare
-from embodichain.ray_engine import RayConfig, RayEngine, start_ray
+from embodichain.ray_engine import RayConfig, RayEngine
 from embodichain.recovery.config import RecoveryConfig
 from embodichain.ring.ring import Ring
 from embodichain.ring.stats import Observer
 from embodichain.stages import Fate, RolloutStage, SceneStage
 from embodichain.types import RingSpec, TrajectoryId, TrajectoryInfo
 from embodichain.world import Split, World, scene_seed
+
+pytestmark = pytest.mark.usefixtures("one_ray")
 
 
 def quiet(name: str, done: int, total: int) -> None:
@@ -39,14 +40,6 @@ def counting_world() -> World:
 def switch_world() -> World:
     assets = AssetsConfig(counts={"switch": 1})
     return prepare(WorldConfig(tasks=("turn_switch",), assets=assets, recovery=RecoveryConfig(probability=0.5), seed=5), quiet)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_ray():
-    """Ray for the whole file: engines that find it running leave it running."""
-    start_ray(RayConfig())
-    yield
-    ray.shutdown()
 
 
 def ring_for(world: World, *, slots: int = 8, reads: int = 1) -> Ring:

@@ -13,7 +13,7 @@ from drained import check_accounts, drain
 from embodichain.config import WorldConfig
 from embodichain.errors import RingError
 from embodichain.prepare import prepare
-from embodichain.ray_engine import Courier, GatewayActor, RayConfig, RayEngine, RingHome, start_ray
+from embodichain.ray_engine import Courier, GatewayActor, RayConfig, RayEngine, RingHome
 from embodichain.ring.gateway import Parcel
 from embodichain.ring.ring import Ring
 from embodichain.types import RingSpec, TrajectoryId
@@ -23,13 +23,6 @@ from embodichain.world import World
 @pytest.fixture(scope="module")
 def world() -> World:
     return prepare(WorldConfig(physics="counting", tasks=("counting",), horizon=12), lambda name, done, total: None)
-
-
-@pytest.fixture(scope="module")
-def one_ray():
-    start_ray(RayConfig())
-    yield
-    ray.shutdown()
 
 
 def ring_for(world: World, *, reads: int) -> Ring:

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -38,14 +37,6 @@ def world_of(physics: str) -> World:
 @pytest.fixture(scope="module")
 def world() -> World:
     return world_of("counting")
-
-
-@pytest.fixture(scope="module")
-def one_ray() -> Iterator[None]:
-    """One Ray for all who need no more: engines that find it running leave it running."""
-    start_ray(RayConfig())
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture

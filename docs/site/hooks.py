@@ -1,4 +1,6 @@
-"""What mkdocs is told beyond mkdocs.yml: pages that lie elsewhere in the repository belong to the site as well.
+"""What mkdocs is told beyond mkdocs.yml: how diagrams are drawn, and that pages elsewhere in the repository belong to the site.
+
+Diagrams become SVG here, because the theme would fetch the program that draws them from another server in every reader's browser.
 
 The reports of benchmarks/results, the runbook of cluster/ and the README of assets/ are read where they lie, so that there is one
 copy of each. Links to them are written as they work in the repository, and changed here to where the page is in the site.
@@ -8,11 +10,15 @@ from __future__ import annotations
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+
+sys.path.insert(0, str(Path(__file__).parent))
+from diagrams import figure
 
 ROOT = Path(__file__).resolve().parents[2]
 ELSEWHERE = {
@@ -27,6 +33,13 @@ ELSEWHERE = {
 }
 """Files of the repository that are pages of the site, or tables that pages lead to, and where."""
 _LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)]*)?\))")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Has `diagrams` draw what stands in blocks of the language mermaid."""
+    fence = {"name": "mermaid", "class": "diagram", "format": figure}
+    config.mdx_configs.setdefault("pymdownx.superfences", {})["custom_fences"] = [fence]
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -1,4 +1,4 @@
-"""From a messy mesh to a validated, physical USD asset."""
+"""Turns a faulty mesh into a validated USD asset with physics."""
 
 __all__ = [
     "chain",

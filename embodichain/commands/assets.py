@@ -1,4 +1,4 @@
-"""`embodichain asset`: build, validate, diff, gallery, schema. Each imports its room only when it is called."""
+"""`embodichain asset`: build, validate, diff, gallery, referee, query, schema. Each imports its room only when it is called."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SUFFIXES = (".usd", ".usda", ".usdc")
 
 
 def main(arguments: list[str]) -> int:
-    """`embodichain asset build|validate|diff|gallery|schema`."""
+    """`embodichain asset build|validate|diff|gallery|referee|query|schema`."""
     parser = Parser("asset", "Simulation-ready USD assets.")
     commands = parser.subcommands()
     _build_options(commands.add_parser("build", help="make assets: repaired, decomposed, weighed, validated; 1 when any fails"))
@@ -145,7 +145,7 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _read_ahead(wanted: Sequence[Job], outcomes: Sequence[Outcome], chain: ChainConfig) -> list[Outcome]:
-    """What is planned, with what will be refused found out by reading, and by what is cheap to see of what was read."""
+    """The outcomes of a plan, in which files that reading or a cheap check shows to be unusable have failed already."""
     from dataclasses import replace
 
     from embodichain.assets.chain.foreign_stages import foreseen
@@ -273,7 +273,7 @@ _WOULD = {"kept": "keep", "waiting": "build", "failed": "refuse"}
 
 
 def _jobs(options: argparse.Namespace) -> tuple[Job, ...]:
-    """The jobs that the sources on the command line stand for, in order; `options.skipped` says which files make none, and why."""
+    """The jobs for the sources on the command line, in order; `options.skipped` gets each file that makes none, with the reason."""
     options.skipped = {}
     external = bool(options.generator or options.generator_command)
     named = {} if external else {entry: _families(entry) for entry in options.sources}
@@ -295,9 +295,9 @@ def _jobs(options: argparse.Namespace) -> tuple[Job, ...]:
 
 
 def _families(entry: str) -> tuple[tuple[str, ...], int]:
-    """The procedural families that a source names and how many of each: FAMILY, FAMILY:N, `all`; no family for a file or folder.
+    """The procedural families that a source names and the number of each: FAMILY, FAMILY:N, `all`; none for a file or folder.
 
-    A family may be given as package.module:function too, with the count behind another colon.
+    A family may also be given as package.module:function, with the number after a second colon.
     """
     from embodichain.assets.families import FAMILIES
     from embodichain.registry import is_reference
@@ -312,12 +312,12 @@ def _families(entry: str) -> tuple[tuple[str, ...], int]:
         return (family,), int(count)
     if Path(entry).exists() or "/" in entry or "." in entry:
         return (), 0
-    FAMILIES.check(family)  # raises: there is none
+    FAMILIES.check(family)  # raises when there is no such family
     return (family,), int(count)
 
 
 def _facts(options: argparse.Namespace) -> dict[str, Any]:
-    """What the command line says about sources, by field of `FileFacts`."""
+    """The facts about sources that the command line states, by field of `FileFacts`."""
     words = ("licence", "category", "material", "size_m", "mass_kg", "wall_m", "keep_pose", "author", "title", "url")
     given = {name: getattr(options, name) for name in (*words, "attribution", "up", "unit")} | {"labels": tuple(options.labels)}
     return {name: value for name, value in given.items() if value}
@@ -331,7 +331,7 @@ def _from_files(options: argparse.Namespace, path: Path) -> list[Job]:
     from embodichain.errors import EmbodiChainError
 
     said = _facts(options)
-    FileFacts(**said)  # a fault of the command line is no fault of each file
+    FileFacts(**said)  # raises for a fault of the command line here, instead of once for each file
     wanted: list[Job] = []
     file_name, _, item = (str(path), "", "") if path.exists() else str(path).partition("#")  # a file's own name may hold one
     found = survey(Path(file_name) if item else path)
@@ -340,7 +340,7 @@ def _from_files(options: argparse.Namespace, path: Path) -> list[Job]:
         try:
             facts = replace(facts_of(file), **said) if said else None
         except EmbodiChainError:
-            facts = None  # the job meets the same fault, and fails with its reason and alone
+            facts = None  # the job will meet the same fault, and only it fails
         names = (item,) if item else items(file)
         wanted += [FileJob(path=file, facts=facts, item=name) for name in names]
     return wanted
@@ -366,7 +366,7 @@ def _generated(options: argparse.Namespace, entry: str) -> Job:
 
 
 def _tables(outcomes: Sequence[Outcome]) -> None:
-    """What was built, and why the rest was not."""
+    """Prints what was built, and why the rest was not."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -404,7 +404,7 @@ def _say(options: argparse.Namespace, values: dict[str, Any], text: str) -> None
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
-    """The USD files among and below the paths."""
+    """The USD files among the paths and below them."""
     files: list[Path] = []
     for path in paths:
         below = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and not _is_layer(p))
@@ -416,7 +416,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _is_layer(path: Path) -> bool:
-    """Whether a file is a layer of an interface, which lies above its folder."""
+    """Whether a file is a payload layer of an interface in the folder above it."""
     return path.parent.name == "payload" and any(other.suffix in _SUFFIXES for other in path.parent.parent.iterdir())
 
 
@@ -442,7 +442,7 @@ def _validate(options: argparse.Namespace) -> int:
             board.update("validate", number, len(files), path.name)
             verdicts["on paper"][str(path)] = found = validate.check(path)
             if found:
-                continue  # what is written wrongly is not simulated
+                continue  # a file that fails the checks on paper is not simulated
             try:
                 asset = usd.read(path) if validate.is_ours(usd.inspect(path)) else _from_elsewhere(path)
                 verdicts["in physics"][str(path)] = behave.check(asset)
@@ -471,7 +471,7 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _from_elsewhere(path: Path) -> Asset:
-    """The asset that somebody else's USD file describes, in memory, as it stands there."""
+    """The asset in a USD file that somebody else wrote, in memory, as the file states it."""
     from embodichain.assets.chain import foreign_stages, optimize, record, settings
     from embodichain.assets.reading.files import FileFacts, from_file
 
@@ -481,7 +481,7 @@ def _from_elsewhere(path: Path) -> Asset:
 
 
 def _verdict_table(files: Sequence[Path], verdicts: dict[str, dict[str, list[Issue]]]) -> None:
-    """One row a file, one column a judge; below it every fault."""
+    """Prints one row for each file with a column for each judge, and below the table every fault."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from embodichain.progress import Board
 
 _SCENES = ("seed", "size", "chunk", "painter", "visual", "physical", "recovery")
-"""Options that only scenes have."""
+"""Options that apply only to scenes, not to a running job."""
 _SECONDS = 20.48
-"""Longest that an episode may last [s], as in a run: 64 chunks of 16 commands at 50 Hz."""
+"""Longest duration of an episode [s], as in a run: 64 chunks of 16 commands at 50 Hz."""
 
 
 def export(arguments: list[str]) -> int:
-    """Writes a data set in the format that the first argument names; 130 after Ctrl-C or SIGTERM, the data set being finished."""
+    """Writes a data set in the format of the first argument; returns 130 after Ctrl-C or SIGTERM, with a complete data set."""
     form, *rest = arguments
     parser = _parser(form)
     options = parser.parse(rest)
     _check(parser, options)
-    begin = FORMATS.get(form)  # first, so that a package that it lacks is missed before anything long
+    begin = FORMATS.get(form)  # first, so that a missing package is reported before anything long begins
     _check_folder(begin, options)
     if options.dry_run:
         return _plan(form, options)
@@ -133,7 +133,7 @@ def _check_folder(kind: Callable[..., DatasetWriter], options: Namespace) -> Non
 
 
 def _layout(options: Namespace) -> Layout:
-    """The layout of the episodes that these options ask for; raises what is wrong with their world or their run."""
+    """The layout of the episodes that these options ask for; raises an error for an unusable world or run."""
     from embodichain import robots
     from embodichain.exchange.recorded import Layout
 
@@ -160,7 +160,7 @@ def _plan(form: str, options: Namespace) -> int:
 
 
 class _Stop:
-    """Ctrl-C and SIGTERM end the program at once; within `held`, the first waits until that is over, and the second does not."""
+    """Ctrl-C and SIGTERM end the program at once. Within `held`, the first one waits for the block's end, a second one does not."""
 
     def __init__(self) -> None:
         self._asked = False
@@ -182,7 +182,7 @@ class _Stop:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Lets a signal wait; blocks may contain each other. Raises KeyboardInterrupt at the end of the outermost if one came."""
+        """Delays a signal until the outermost such block ends, which then raises KeyboardInterrupt."""
         self._depth += 1
         try:
             yield
@@ -192,7 +192,7 @@ class _Stop:
             self.check()
 
     def check(self) -> None:
-        """Raises KeyboardInterrupt once a signal came."""
+        """Raises KeyboardInterrupt after a signal."""
         if self._asked:
             raise KeyboardInterrupt
 
@@ -200,9 +200,9 @@ class _Stop:
 def _write(
     writer: DatasetWriter, recorded: Iterator[Recorded], between: Callable[[], None], options: Namespace, stop: _Stop
 ) -> None:
-    """Moves episodes from source to data set until there are enough."""
+    """Copies episodes from the source to the data set until there are enough."""
     while not options.count or writer.num_episodes < options.count:
-        # A draw from a ring uses a read, so what is drawn is written first; a scene that is given up costs nothing.
+        # A draw from a ring uses up a read, so a drawn episode is always written; an unfinished scene costs nothing.
         with nullcontext() if options.task else stop.held():
             episode = next(recorded, None)
             if episode is None:
@@ -215,7 +215,7 @@ def _write(
 def _open(
     kind: Callable[..., DatasetWriter], options: Namespace, told: Told, board: Board, stop: _Stop, stack: ExitStack
 ) -> tuple[DatasetWriter, Iterator[Recorded], Callable[[], None]]:
-    """The data set, where its episodes come from, and what is called between them; `stack` closes the first two."""
+    """The data set, the source of its episodes, and a function that is called between episodes; `stack` closes the first two."""
     from embodichain.exchange.card import Card, sources_of
     from embodichain.exchange.recorded import Layout
     from embodichain.exchange.sources import from_ring, from_scenes
@@ -227,7 +227,7 @@ def _open(
         return stack.enter_context(kind(options.out, layout, card, resume=options.resume))
 
     def between() -> None:
-        """Before each scene, and each look at the ring: shows how far it is, and ends here if a signal came."""
+        """Called before each scene and each look at the ring: shows the progress, and raises after a signal."""
         done, refused = writer.num_episodes, sum(told.refused.values())
         board.update("episodes", done, options.count or done + 1, f"{refused} refused" if options.task else f"{told.reads} reads")
         stop.check()
@@ -277,14 +277,14 @@ def _world(options: Namespace) -> WorldConfig:
 
 
 def _running(run: Path) -> tuple[str, Path, int]:
-    """The robot of a run, where its first ring lies, and how many it has; raises ConfigError when the run is not going on."""
+    """The robot of a run, the path of its first ring, and how many rings it has; raises ConfigError when the run is not running."""
     import yaml
 
     from embodichain.ring.stats import Observer
 
     note, config = run / RING_FILE, run / "config.yaml"
     path = Path(note.read_text(encoding="utf-8").strip()) if note.exists() else None
-    # The ring of a run that was killed stays until somebody removes it.
+    # The file of a killed run's ring remains until somebody removes it.
     alive = path is not None and path.exists() and config.exists() and Observer.open(path).witness.owner_alive()
     if path is None or not alive:
         raise ConfigError(
@@ -295,7 +295,7 @@ def _running(run: Path) -> tuple[str, Path, int]:
 
 
 def _sources(assets: Path) -> dict[str, Source]:
-    """What the records beside a run's assets say of them, by content hash."""
+    """The provenance in the records beside a run's assets, by content hash."""
     from embodichain.exchange.card import Source
     from embodichain.exchange.files import read_json
 

@@ -1,4 +1,4 @@
-"""Kinds of values that the engine's commands take, checked at once."""
+"""Types of values on the command line of the engine, which are checked while it is parsed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`embodichain doctor`, `plan`, `watch`, `chaos`: would a run work, what would it come to, how does it go, what does it survive."""
+"""`embodichain doctor`, `plan`, `watch`, `chaos`: check a machine, predict a run, show a run, and inject faults into one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def doctor(arguments: list[str]) -> int:
-    """`embodichain doctor [--address HOST:PORT]`; 1 when something is bad."""
+    """`embodichain doctor [--address HOST:PORT]`; returns 1 when a check is bad."""
     parser = Parser("doctor", "Look at this machine, and at a cluster, before a run does.")
     parser.add_argument("--address", default="", help="of a running Ray cluster, host:port or auto")
     parser.add_argument("--out", type=Path, default=Path(), help="where runs are to be written")
@@ -87,7 +87,7 @@ def watch(arguments: list[str]) -> int:
     add("--token-file", type=existing, help="a file that holds the token for actions")
     add("--json", action="store_true", help="print one look as one JSON object, and stop")
     options = parser.parse(arguments)
-    runs = tuple(map(existing, options.runs))  # now, and not as it is parsed: a misspelt option is told first
+    runs = tuple(map(existing, options.runs))  # after parsing, so that a misspelt option is reported first
     import os
 
     token = os.environ.get("EMBODICHAIN_WATCH_TOKEN", "")
@@ -107,7 +107,7 @@ def watch(arguments: list[str]) -> int:
 
 
 def chaos(arguments: list[str]) -> int:
-    """`embodichain chaos [RUN] --minutes 5`; 1 when anything was torn, lost or read otherwise than K times."""
+    """`embodichain chaos [RUN] --minutes 5`; returns 1 when anything was torn or lost, or not read exactly K times."""
     parser = Parser("chaos", "Kill, stop and starve what a run is made of, on this machine, and say what it cost.")
     add = parser.add_argument
     add("run", type=existing, nargs="?", help="a run that goes on here; by default counting workers on two nodes of their own")
@@ -154,7 +154,7 @@ def chaos(arguments: list[str]) -> int:
 
 
 def _cost(found: Verdict | Siege) -> dict[str, Any]:
-    """What faults cost a run."""
+    """The figures of what faults cost a run."""
     return {
         "faults": dict(found.faults),
         "recovery_s": found.recovery_s(),

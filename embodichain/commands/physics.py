@@ -1,4 +1,4 @@
-"""`embodichain physics`: whether a physics keeps what every world promises."""
+"""`embodichain physics`: tests whether a physics keeps the laws of all worlds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from embodichain.lines import strict_json
 
 
 def physics(arguments: list[str]) -> int:
-    """`embodichain physics check`; 1 when a law is broken."""
+    """`embodichain physics check`; returns 1 when a law is broken."""
     parser = Parser("physics", "Worlds that commands step: MuJoCo's, and others'.")
     check = parser.subcommands().add_parser(
         "check", help="try law by law what every batch of worlds promises, and say what is broken"

@@ -1,4 +1,4 @@
-"""`embodichain reach`: where a robot's arms can grasp."""
+"""`embodichain reach`: computes and draws where a robot's arms can grasp."""
 
 from __future__ import annotations
 

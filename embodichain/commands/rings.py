@@ -1,4 +1,4 @@
-"""`embodichain ring` and `ledger`: a running job's ring watched, a finished run's bound proven."""
+"""`embodichain ring` and `embodichain ledger`: watch a running job's ring, and prove a finished run's bound."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def ledger(arguments: list[str]) -> int:
 
 
 def _told(report: LedgerReport) -> Iterator[str]:
-    """A ledger's proof in lines."""
+    """The result of verifying a ledger, as lines of text."""
     yield f"{report.trajectories} trajectories, {report.reads} reads, bound K = {report.max_reads or 'none (aggregate mode)'}"
     if report.lives > 1:
         yield f"{report.lives} lives; {report.undone} reads were undone by going on from a checkpoint before them"

@@ -19,7 +19,7 @@ from embodichain.exchange.recorded import Layout
 from embodichain.ring.locks import inode, names
 from embodichain.types import LOCK_FILE
 
-__all__ = ["Claim", "Form", "check", "clear"]
+__all__ = ["FolderClaim", "Form", "check", "clear"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Form:
     """Glob pattern of what is there only after a first episode was counted and a second begun."""
 
 
-class Claim:
+class FolderClaim:
     """Holds a folder for one writer until `release`, or until the process ends. Owned by one thread."""
 
     def __init__(self, folder: Path, form: Form, layout: Layout, command: str, *, resume: bool) -> None:
@@ -66,7 +66,7 @@ class Claim:
         if descriptor >= 0:
             os.close(descriptor)
 
-    def __enter__(self) -> Claim:
+    def __enter__(self) -> FolderClaim:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -127,7 +127,7 @@ def clear(folder: Path, name: str, counted: int) -> None:
 
 
 def _strangers(folder: Path, form: Form) -> Iterator[str]:
-    """Names of what a writer that died before its mark was written cannot have left."""
+    """Names of entries that cannot be left over from a writer that died before it wrote its mark."""
     mark = folder / form.mark
     left = {folder / LOCK_FILE, mark.with_name(mark.name + PARTIAL)}
     for entry in sorted(folder.iterdir()):

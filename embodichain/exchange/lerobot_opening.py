@@ -1,4 +1,4 @@
-"""What is looked at when somebody's LeRobot data set is opened, so that its faults show before anything long has begun."""
+"""Checks of a LeRobot data set when it is opened, so that its faults are reported before anything long has begun."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["check_files", "file_of", "read_episodes", "read_info", "read_rows", 
 Result = TypeVar("Result")
 
 _POINTER = b"version https://git-lfs"
-"""How a file begins that Git LFS has left in place of the real one."""
+"""The first bytes of a Git LFS pointer, which lies in place of a file that was not downloaded."""
 _PARQUET = b"PAR1"
 
 

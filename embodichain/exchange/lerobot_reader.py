@@ -1,6 +1,6 @@
 """Reads LeRobot v3 data sets of any origin as trajectories of this engine; an unsuitable one raises with all that it lacks.
 
-Everything is looked at when a data set is opened, but for what is inside its films and its rows.
+Everything is checked when a data set is opened, except the contents of its films and its rows.
 """
 
 from __future__ import annotations

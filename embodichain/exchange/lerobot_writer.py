@@ -23,7 +23,7 @@ from embodichain.errors import ConfigError
 from embodichain.exchange import claim
 from embodichain.exchange import lerobot_layout as lerobot
 from embodichain.exchange.card import Card
-from embodichain.exchange.claim import Claim, Form
+from embodichain.exchange.claim import FolderClaim, Form
 from embodichain.exchange.files import read_json, remove_partials, replacing, write_json, write_text
 from embodichain.exchange.recorded import Layout, Recorded
 from embodichain.exchange.statistics import Statistics, merged, of_pictures, of_rows, plain
@@ -64,7 +64,7 @@ class LeRobotWriter:
 
         Raises ConfigError as `claim.check` does, and when another writer has the folder.
         """
-        self._claim = Claim(folder, _FORM, layout, card.command, resume=resume)
+        self._claim = FolderClaim(folder, _FORM, layout, card.command, resume=resume)
         self.folder, self.layout = folder, layout
         self._card, self._video = card, video or VideoConfig()
         self._tasks: list[str] = []

@@ -17,7 +17,7 @@ import numpy as np
 from embodichain import __version__
 from embodichain.exchange import claim
 from embodichain.exchange.card import Card
-from embodichain.exchange.claim import Claim, Form
+from embodichain.exchange.claim import FolderClaim, Form
 from embodichain.exchange.files import remove_partials, replacing, write_text
 from embodichain.exchange.recorded import Layout, Recorded
 from embodichain.types import TrajectoryInfo
@@ -42,7 +42,7 @@ class RobomimicWriter:
 
     def __init__(self, folder: Path, layout: Layout, card: Card, *, resume: bool = False) -> None:
         """Raises ConfigError as `claim.check` does, and when another writer has the folder."""
-        self._claim = Claim(folder, _FORM, layout, card.command, resume=resume)
+        self._claim = FolderClaim(folder, _FORM, layout, card.command, resume=resume)
         self.folder, self.path = folder, folder / _FORM.counted
         self._parts = folder / "demos"
         self._layout, self._card = layout, card

@@ -19,7 +19,7 @@ from PIL import Image
 from embodichain.errors import ConfigError
 from embodichain.exchange import claim
 from embodichain.exchange.card import Card
-from embodichain.exchange.claim import Claim, Form
+from embodichain.exchange.claim import FolderClaim, Form
 from embodichain.exchange.files import read_json, remove_partials, replacing, write_json, write_text
 from embodichain.exchange.recorded import POSE, Layout, Recorded
 from embodichain.export.video import write_video
@@ -55,7 +55,7 @@ class RoboTwinWriter:
     def __init__(self, folder: Path, layout: Layout, card: Card, *, resume: bool = False) -> None:
         """Raises ConfigError as `check` does, and when another writer has the folder."""
         _check_arms(layout)
-        self._claim = Claim(folder, _FORM, layout, card.command, resume=resume)
+        self._claim = FolderClaim(folder, _FORM, layout, card.command, resume=resume)
         self.folder, self._layout, self._card = folder, layout, card
         self._notes = folder / _FORM.counted
         self._written: list[dict[str, str]] = read_json(self._notes) if self._claim.going_on else []

@@ -30,7 +30,7 @@ _HOPELESS = 100
 """Scenes in a row without an episode after which it is given up."""
 _POLL_S = 0.2
 _PATIENCE_S = 10.0
-"""Longest wait for enough unseen trajectories in the ring; after it the few there are get drawn [s]."""
+"""Longest wait for enough unseen trajectories in the ring [s]; after it, the few that are there are drawn."""
 _NEWS = 0.5
 """Share of the ring's trajectories that must be unseen before one is drawn, as a draw of a seen trajectory wastes a read."""
 

@@ -189,7 +189,7 @@ class IsaacSim:
             delay = round(placed.dynamics["delay_s"] * PHYSICS_HZ)
             self._delayed[world] = TENSORS.Delayed(self._home, delay, PHYSICS_HZ // int(self._robot["control_hz"]))
             found[world] = {"bodies": self._bodies(world)}
-        setup = TENSORS.Setup(
+        setup = TENSORS.StageAccess(
             physx=_module("omni.physx"),
             tensors=_module("omni.physics.tensors"),
             usd=self._usd,
@@ -199,7 +199,7 @@ class IsaacSim:
             origins=[self._origin(number) for number in range(self._count)],
             most_pairs=WIRE.MOST_PAIRS,
         )
-        self._views = TENSORS.Views(setup, kept, frozenset(worlds))
+        self._views = TENSORS.StageViews(setup, kept, frozenset(worlds))
         for _ in range(3):  # let the renderer catch up: the first pictures still show the old stage
             self._app.update()
         return found

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Setup(NamedTuple):
+class StageAccess(NamedTuple):
     """What the views are built from."""
 
     physx: Any
@@ -89,10 +89,10 @@ class Delayed:
         return self._queue[0] if step < self.late else self._queue[1]
 
 
-class Views:
+class StageViews:
     """Physics of the whole stage through the tensor interface; valid until the stage changes."""
 
-    def __init__(self, on: Setup, kept: Mapping[int, Any], fresh: frozenset[int]) -> None:
+    def __init__(self, on: StageAccess, kept: Mapping[int, Any], fresh: frozenset[int]) -> None:
         self._on, self._physx = on, on.physx
         self._physx.get_physx_interface().force_load_physics_from_usd()
         self._physx.get_physx_interface().start_simulation()

@@ -33,8 +33,8 @@ MOST_PAIRS = 128
 """Largest number of pairs of bodies that are reported for one world and one control period. Where more touch, the
 world's state is void: see `report_pairs`."""
 KINDS: tuple[str, ...] = ("drives", "damping", "grip", "delay", "textures", "cameras", "exposure", "noise", "wander")
-"""What a scene may vary that USD has no words for: stiffness, damping and torque of servos; damping of the robot's joints; friction
-of its fingers; delay of commands; patterns; cameras; exposure; noise; what drifts. A simulator names those that it applies."""
+"""Properties that a scene may vary but USD cannot express: stiffness, damping and torque of servos; damping of the robot's joints;
+friction of its fingers; delay of commands; patterns; cameras; exposure; noise; drift. A simulator names those that it applies."""
 _HEADER = struct.Struct("<IB")
 _MOST_BYTES = 1 << 26
 _ALIGN = 64
@@ -51,27 +51,27 @@ Layout = Sequence[tuple[str, str, tuple[int, ...]]]
 """Name, dtype and shape of every array of a board."""
 
 
-class WireError(Exception):
+class PeerError(Exception):
     """The other side is gone, does not answer, or breaks the protocol; the message says which."""
 
 
-class Board:
+class SharedArrays:
     """Named arrays in anonymous shared memory whose size is sealed."""
 
     def __init__(self, layout: Layout, descriptor: int) -> None:
         """Maps a board that `create` made, in this process or another, and closes the descriptor.
 
-        Raises WireError when it is too small, or not sealed against shrinking.
+        Raises PeerError when it is too small, or not sealed against shrinking.
         """
         self.layout = layout
         self.arrays: dict[str, NDArray[Any]] = {}
         try:
             size = sum(_extent(dtype, shape) for _, dtype, shape in layout)
             if os.fstat(descriptor).st_size < size or fcntl.fcntl(descriptor, _GET_SEALS) & _SEALS != _SEALS:
-                raise WireError(f"a board of {size} bytes came in a file of {os.fstat(descriptor).st_size}, or one that may shrink")
+                raise PeerError(f"a board of {size} bytes came in a file of {os.fstat(descriptor).st_size}, or one that may shrink")
             memory = mmap.mmap(descriptor, max(size, 1))
         except OSError as error:
-            raise WireError(f"a board cannot be mapped ({error})") from error
+            raise PeerError(f"a board cannot be mapped ({error})") from error
         finally:
             os.close(descriptor)
         start = 0
@@ -97,7 +97,7 @@ class Wire:
     def send(self, message: Mapping[str, Any], descriptor: int | None = None, *, timeout_s: float | None = None) -> None:
         """Sends one frame, and a descriptor with it if given.
 
-        Raises WireError when the other side is gone, or has not accepted the frame within `timeout_s` [s] (None waits forever).
+        Raises PeerError when the other side is gone, or has not accepted the frame within `timeout_s` [s] (None waits forever).
         """
         pack: Any = msgpack.packb
         body = pack(message)
@@ -110,14 +110,14 @@ class Wire:
                 socket.send_fds(self._socket, [head], [descriptor])
                 self._socket.sendall(body)
         except TimeoutError as error:
-            raise WireError(f"what was said was not taken within {timeout_s:g} s") from error
+            raise PeerError(f"what was said was not taken within {timeout_s:g} s") from error
         except OSError as error:
-            raise WireError(f"the other side is gone ({error})") from error
+            raise PeerError(f"the other side is gone ({error})") from error
 
     def receive(self, timeout_s: float | None = None) -> tuple[dict[str, Any], int | None]:
         """The next frame, and the descriptor that came with it.
 
-        Raises WireError when none comes within `timeout_s` [s] (None waits forever), and when the other side is gone.
+        Raises PeerError when none comes within `timeout_s` [s] (None waits forever), and when the other side is gone.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         descriptors: list[int] = []
@@ -128,28 +128,28 @@ class Wire:
                 part, found, _, _ = socket.recv_fds(self._socket, _HEADER.size - len(head), 1)
                 descriptors += found
                 if not part:
-                    raise WireError("the other side has closed the connection")
+                    raise PeerError("the other side has closed the connection")
                 head += part
             size, has_descriptor = _HEADER.unpack(head)
             if size > _MOST_BYTES or bool(has_descriptor) != bool(descriptors):
-                raise WireError(f"what came is no frame: {size} bytes, {len(descriptors)} descriptors")
+                raise PeerError(f"what came is no frame: {size} bytes, {len(descriptors)} descriptors")
             body = bytearray()
             while len(body) < size:
                 self._patience(deadline)
                 part = self._socket.recv(size - len(body))
                 if not part:
-                    raise WireError("the other side has closed the connection")
+                    raise PeerError("the other side has closed the connection")
                 body += part
             message: Any = msgpack.unpackb(bytes(body), strict_map_key=False)
             if not isinstance(message, dict):
-                raise WireError(f"a frame holds a map, not {type(message).__name__}")
+                raise PeerError(f"a frame holds a map, not {type(message).__name__}")
         except BaseException as error:
             for descriptor in descriptors:
                 os.close(descriptor)
             if isinstance(error, TimeoutError):
-                raise WireError(f"no answer within {timeout_s:g} s") from error
+                raise PeerError(f"no answer within {timeout_s:g} s") from error
             if isinstance(error, (OSError, ValueError, TypeError, msgpack.exceptions.UnpackException)):
-                raise WireError(f"what came cannot be read ({error})") from error
+                raise PeerError(f"what came cannot be read ({error})") from error
             raise
         return message, descriptors[0] if descriptors else None
 
@@ -246,7 +246,7 @@ def serve(connection: socket.socket, simulator: Simulator) -> None:
         while True:
             try:
                 request, _ = wire.receive()
-            except WireError:
+            except PeerError:
                 return
             board: int | None = None
             try:
@@ -279,7 +279,7 @@ class _Host:
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
-        self._board: Board | None = None
+        self._board: SharedArrays | None = None
         self._pictures: list[tuple[str, str, tuple[int, ...]]] = []
         self._worlds = self._command_size = 0
         self._sizes = dict.fromkeys(SIZES, 0)
@@ -317,8 +317,8 @@ class _Host:
             return None
         self._sizes.update({name: max(wanted[name], self._sizes[name]) for name in SIZES})
         layout = tape_layout(self._worlds, self._command_size, self._sizes) + self._pictures
-        descriptor = Board.create(layout)
-        self._board = Board(layout, os.dup(descriptor))
+        descriptor = SharedArrays.create(layout)
+        self._board = SharedArrays(layout, os.dup(descriptor))
         return descriptor
 
     def _load(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from embodichain.assets.usd import files as asset_usd
 from embodichain.errors import AssetError, ConfigError, SceneError
 from embodichain.isaac.variation import unapplied
-from embodichain.isaac.wire import ABI, MOST, SIZES, Board, Layout, Wire, WireError, picture_layout, tape_layout
+from embodichain.isaac.wire import ABI, MOST, SIZES, Layout, PeerError, SharedArrays, Wire, picture_layout, tape_layout
 from embodichain.physics.single import Single
 from embodichain.physics.world import compile_world
 from embodichain.processes import end_group, exit_code
@@ -119,7 +119,7 @@ class Worlds:
         self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._wire: Wire | None = None
-        self._board: Board | None = None
+        self._board: SharedArrays | None = None
         self.versions: dict[str, str] = {}
         """Versions of the simulator's parts, as it reports them."""
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
@@ -273,8 +273,8 @@ class Worlds:
             self._wire.send({**what, "do": deed, "n": self._number}, timeout_s=patience_s)
             reply, descriptor = self._wire.receive(patience_s)
             if descriptor is not None:
-                self._board = Board(self._layout(reply), descriptor)
-        except WireError as error:
+                self._board = SharedArrays(self._layout(reply), descriptor)
+        except PeerError as error:
             raise self._lost(f"asked to {deed}: {error}") from error
         if reply.get("n") != self._number:
             raise self._lost(f"asked to {deed}, it answered request {reply.get('n')} and not {self._number}")
@@ -284,13 +284,13 @@ class Worlds:
         return reply
 
     def _layout(self, reply: Mapping[str, Any]) -> Layout:
-        """The arrays of a board that came with a reply, computed from the reply's three sizes. Raises WireError for bad sizes."""
+        """The arrays of a board that came with a reply, computed from the reply's three sizes. Raises PeerError for bad sizes."""
         told: Any = reply.get("sizes")
         sizes: dict[str, int] = {}
         for name in SIZES:
             size = told.get(name) if isinstance(told, dict) else None
             if not isinstance(size, int) or not 0 <= size <= MOST:
-                raise WireError(f"a board came with room for {size} {name}, 0 to {MOST} are believed")
+                raise PeerError(f"a board came with room for {size} {name}, 0 to {MOST} are believed")
             sizes[str(name)] = size
         cameras, height, width = len(self._asked["cameras"]), self._asked["height"], self._asked["width"]
         tape = tape_layout(self._num_worlds, self._robot.command_size, sizes)

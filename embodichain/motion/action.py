@@ -18,7 +18,7 @@ from embodichain.errors import RobotError
 from embodichain.machine_code import compiled
 from embodichain.motion.clearance import Floats
 from embodichain.motion.kinematics import Chain, forward_frames, matrix_to_quaternion
-from embodichain.types import ACTION_DIM, Limits, Robot
+from embodichain.types import ACTION_DIM, ChannelLimits, Robot
 
 _EEF, _JOINTS, _GRIPPER = (0, 7), (14, 21), (28, 29)
 MAX_ARMS = 2
@@ -84,12 +84,12 @@ class ActionCodec:
         return mask
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> ChannelLimits:
         """Limits of each channel: ranges of joints and grippers, a bound on the arm's reach, and -1..1 for quaternions."""
         low, high = np.zeros(ACTION_DIM, np.float32), np.zeros(ACTION_DIM, np.float32)
         low[self._channels], high[self._channels] = -1.0, 1.0
         if self._channels:
-            return Limits(low, high)
+            return ChannelLimits(low, high)
         for i, (arm, chain) in enumerate(zip(self.robot.arms, self.chains, strict=True)):
             reach = float(np.linalg.norm(chain.positions[1:], axis=1).sum())
             base, eef, joints = chain.positions[0], _EEF[i], slice(_JOINTS[i], _JOINTS[i] + chain.dof)
@@ -97,7 +97,7 @@ class ActionCodec:
             low[eef + 3 : eef + 7], high[eef + 3 : eef + 7] = -1.0, 1.0
             low[joints], high[joints] = chain.lower, chain.upper
             low[_GRIPPER[i]], high[_GRIPPER[i]] = -arm.gripper_squeeze, arm.gripper_open
-        return Limits(low, high)
+        return ChannelLimits(low, high)
 
     def encode(self, command: NDArray[np.floating]) -> NDArray[np.float32]:
         """Unified actions, shape [..., 30], of commands [..., command_size]."""
@@ -132,4 +132,5 @@ class ActionCodec:
         command = np.asarray(command, np.float64)
         if command.shape[-1:] != (self.robot.command_size,):
             raise ValueError(f"commands of {self.robot.name!r} have {self.robot.command_size} values, got shape {command.shape}")
+        # What is simulated must be what is stored: actions are float32, so commands are rounded before physics sees them.
         return command.astype(np.float32).astype(np.float64)

@@ -107,10 +107,12 @@ def _hull(points: Floats) -> Floats:
     count = 0
     for index in order:
         x, y = points[index, 0], points[index, 1]
+        # Points that are equal but for rounding would make turns of random sign, and with them corners that are none.
         known = False
         for i in range(count):
             known |= abs(kept[i, 0] - x) < _SAME and abs(kept[i, 1] - y) < _SAME
         if not known:
+            # Sorted by x, and by y where x is equal: the chain below needs both, and the points are few.
             place = count
             while place > 0 and kept[place - 1, 0] >= x - _SAME and kept[place - 1, 1] > y:
                 kept[place] = kept[place - 1]
@@ -143,6 +145,7 @@ def _gap(first: Floats, second: Floats) -> float:
         polygon, others = (first, second) if turn == 0 else (second, first)
         for i in range(polygon.shape[0]):
             after = polygon[(i + 1) % polygon.shape[0]]
+            # Two convex polygons are apart exactly when an edge of one separates them (separating axes), so edge normals suffice.
             x, y = after[1] - polygon[i, 1], polygon[i, 0] - after[0]
             length = math.sqrt(x * x + y * y)
             nearest = math.inf

@@ -19,7 +19,7 @@ from embodichain.errors import ConfigError
 from embodichain.ring.layout import MAX_PARTICIPANTS
 from embodichain.ring.waiting import Waiting
 
-__all__ = ["Fleet", "Outcome", "simulate"]
+__all__ = ["Fleet", "SteadyState", "simulate"]
 
 _TURNS = 3
 """Number of times that the whole ring is replaced before measuring, and while measuring, to reach a steady mixture of ages."""
@@ -59,7 +59,7 @@ class Fleet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class SteadyState:
     """The steady state of a fleet, all learner nodes together."""
 
     published_per_s: float
@@ -203,7 +203,7 @@ class _Node:
         self._learn()
 
 
-def simulate(fleet: Fleet, *, steps: int = 400, most: int = 40_000, seed: int = 0) -> Outcome:
+def simulate(fleet: Fleet, *, steps: int = 400, most: int = 40_000, seed: int = 0) -> SteadyState:
     """Simulates one learner node, as all are alike, over at least `steps` steps after as many to settle.
 
     Args:
@@ -227,7 +227,7 @@ def simulate(fleet: Fleet, *, steps: int = 400, most: int = 40_000, seed: int = 
     waiting = Waiting.over(span, blocked_writer_s=blocked_then - blocked_s, blocked_reader_s=starved_then - starved_s, writers=mine)
     rate, step_rate = (node.published - published) / span, (node.steps - made) / span
     busy = (node.gateway_s - gateway_s) / span
-    return Outcome(
+    return SteadyState(
         published_per_s=rate * fleet.learners,
         steps_per_s=step_rate,
         reads_per_trajectory=fleet.batch_size * step_rate / max(rate, 1e-9),

@@ -60,9 +60,9 @@ class Siege:
 
 
 def besiege(run: Path, faults: Iterator[Fault], *, calm_s: float = 10.0, pause_s: float = 2.0, seed: int = 0) -> Siege:
-    """Strikes a running run with faults until there are no more, or the run has ended.
+    """Injects faults into a running run until there are no more faults, or the run has ended.
 
-    Raises RunError when the run does not stream on this machine, or does not heal.
+    Raises RunError when the run does not stream on this machine, or does not recover.
     """
     view, rng = RunView(run), np.random.default_rng(seed)
     path = view.ring_path
@@ -81,7 +81,7 @@ def besiege(run: Path, faults: Iterator[Fault], *, calm_s: float = 10.0, pause_s
         at = time.monotonic()
         victim = _strike(fault, _await_workers(ring, view.pid, there), rng)
         while victim in _workers(ring, view.pid) and not ring.stats().closed:
-            time.sleep(0.01)  # its death takes a moment to be seen
+            time.sleep(0.01)  # the death of a worker becomes visible after a moment
         _await_workers(ring, view.pid, there)
         healed.setdefault(fault.value, []).append(time.monotonic() - at)
         struck[fault.value] += 1
@@ -99,7 +99,7 @@ def besiege(run: Path, faults: Iterator[Fault], *, calm_s: float = 10.0, pause_s
 
 
 def _strike(fault: Fault, workers: list[Identity], rng: np.random.Generator) -> Identity | None:
-    """Does it; whom it killed, None for nobody."""
+    """Injects one fault; returns the worker that it killed, None for none."""
     victim = workers[int(rng.integers(len(workers)))] if workers else None
     match fault:
         case Fault.MEMORY:
@@ -119,13 +119,13 @@ def _signal(worker: Identity, number: int) -> None:
 
 
 def _workers(ring: Observer, owner: int) -> list[Identity]:
-    """The living who write: all at the ring but its owner and those who read."""
+    """The living workers: all participants of the ring except its owner and its readers."""
     people = ring.participants()
     return [v.identity for v in people if v.identity.pid != owner and not v.acquired and v.health is Health.ALIVE]
 
 
 def _await_workers(ring: Observer, owner: int, count: int) -> list[Identity]:
-    """Waits until so many workers are there, or the ring is closed."""
+    """Waits until this many workers are there, or the ring is closed."""
     deadline = time.monotonic() + _HEAL_S
     while len(found := _workers(ring, owner)) < count and not ring.stats().closed:
         if time.monotonic() > deadline:

@@ -34,7 +34,7 @@ _SIDES = np.array(
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LawResult:
     """One law and the result of testing it."""
 
     law: str
@@ -42,7 +42,7 @@ class Finding:
     """The measured and the expected values; empty when the law holds."""
 
 
-def examine(batch: BatchPhysics, *, height: int, width: int) -> Iterator[Finding]:
+def examine(batch: BatchPhysics, *, height: int, width: int) -> Iterator[LawResult]:
     """Tests every law in a batch of at least two worlds with pictures of this size [pixels].
 
     A law that raises counts as broken, and the next one is tested nevertheless.
@@ -63,7 +63,7 @@ def examine(batch: BatchPhysics, *, height: int, width: int) -> Iterator[Finding
             broken = "; ".join(tried(batch))
         except Exception as error:  # code by other authors may raise anything; that is the result of this test
             broken = f"{type(error).__name__}: {error}"
-        yield Finding(law, broken)
+        yield LawResult(law, broken)
 
 
 def block(color: tuple[float, float, float, float] = _RED) -> Asset:

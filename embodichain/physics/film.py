@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 
 class Exposure(NamedTuple):
-    """What happens to a picture after it is drawn."""
+    """The changes of a picture after it is drawn."""
 
     stops: float
     """Exposure [stops]."""
@@ -106,7 +106,7 @@ class Film:
         rgb[...] = np.rint(developed)
 
     def exposure(self, time_s: float) -> Exposure:
-        """What `expose` does at `time_s` [s], in numbers; normal noise is not in them."""
+        """The effect of `expose` at `time_s` [s], in numbers, except normal noise."""
         looks = self._scene.looks
         stops = looks.exposure + float(self._now(time_s)[4])
         if not looks.noise or looks.noise_source is NoiseSource.NORMAL:

@@ -14,7 +14,7 @@ from embodichain.physics.build import FREE_CAMERA, TIMESTEP_S, substeps
 from embodichain.physics.film import Film
 from embodichain.physics.painter import Painter
 from embodichain.physics.painters import DEFAULT, PAINTERS, RAYCAST
-from embodichain.physics.world import World, compile_world, shape_key, write_scene
+from embodichain.physics.world import CompiledWorld, compile_world, shape_key, write_scene
 from embodichain.types import NoiseSource, Push, Robot, Scene, WorldState
 from embodichain.types.poses import compose
 from embodichain.types.tapes import Roster, Tape
@@ -66,10 +66,10 @@ class MujocoPhysics:
         self._size = (width, height)
         self._shadows, self._painter = shadows, painter
         self._cached_worlds = cached_worlds
-        self._worlds: OrderedDict[tuple[str, ...], World] = OrderedDict()
+        self._worlds: OrderedDict[tuple[str, ...], CompiledWorld] = OrderedDict()
         self._painters: dict[tuple, Painter] = {}
         self._key: tuple[str, ...] = ()
-        self._world: World | None = None
+        self._world: CompiledWorld | None = None
         self._substeps = substeps(robot)
         self._roster: Roster
         self._scene_seed = 0
@@ -84,7 +84,7 @@ class MujocoPhysics:
         return self._robot
 
     @property
-    def world(self) -> World:
+    def world(self) -> CompiledWorld:
         """The compiled world of the current scene; raises SceneError before the first reset."""
         if self._world is None:
             raise SceneError("this physics holds no scene yet: call reset(scene) first")
@@ -229,7 +229,8 @@ class MujocoPhysics:
         data.time, data.qpos[:] = note[0], note[1 : 1 + len(data.qpos)]
 
     def shoot(self, notes: NDArray[np.float64]) -> Shot:
-        """What `pose` and `render` would draw of each of `notes` [F, N], in numbers from which a GPU draws it: `physics.warp.card`.
+        """The content of the pictures that `pose` and `render` would draw for each of `notes` [F, N], as input of a painter on a
+        GPU.
 
         Raises ConfigError for a painter, and SceneError for noise, that a GPU does not have.
         """

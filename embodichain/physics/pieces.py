@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.physics.raster.triangles import Triangles, visible
-from embodichain.physics.world import World
+from embodichain.physics.world import CompiledWorld
 from embodichain.types import Mesh
 
 _ROOM = 3.0
 """Geoms larger than this [m] count as the room, its floor and walls."""
 
 
-class Piece(NamedTuple):
+class GeomMesh(NamedTuple):
     """One geom, in the frame of its body [m]."""
 
     body: int
@@ -25,42 +25,42 @@ class Piece(NamedTuple):
     color: tuple[float, float, float, float]
 
 
-def looks(world: World) -> Iterator[Piece]:
+def looks(world: CompiledWorld) -> Iterator[GeomMesh]:
     """The geoms that cameras see, without the room."""
     model = world.model
     yield from _pieces(model, visible(model)[model.geom_rgba[visible(model), 3] > 0.0])
 
 
-def colliders(world: World) -> Iterator[Piece]:
+def colliders(world: CompiledWorld) -> Iterator[GeomMesh]:
     """The collision geoms as physics uses them, without the room."""
     model = world.model
     yield from _pieces(model, np.flatnonzero(model.geom_contype | model.geom_conaffinity).astype(np.int32))
 
 
-def names(world: World) -> tuple[str, ...]:
+def names(world: CompiledWorld) -> tuple[str, ...]:
     """Unique names of all bodies: "robot/...", "ROLE/...", or the body's number if it has no name."""
     return tuple(world.model.body(number).name or f"body {number}" for number in range(world.model.nbody))
 
 
-def poses(world: World) -> NDArray[np.float64]:
+def poses(world: CompiledWorld) -> NDArray[np.float64]:
     """Present position [m] and quaternion (w, x, y, z) of every body, [B, 7]."""
     return np.concatenate([world.data.xpos, world.data.xquat], axis=1)
 
 
-def contacts(world: World) -> NDArray[np.float64]:
+def contacts(world: CompiledWorld) -> NDArray[np.float64]:
     """Present contact points [m], [n, 3]."""
     found = world.data.contact
     return np.asarray(found.pos, np.float64).reshape(-1, 3)[np.asarray(found.dist).reshape(-1) <= 0.0].copy()
 
 
-def limits(world: World) -> NDArray[np.float64]:
+def limits(world: CompiledWorld) -> NDArray[np.float64]:
     """Lower and upper limit of every entry of a command [rad, m for grippers], [N, 2]."""
     ranges = np.array([_range(world.model, int(address)) for address in world.measured_qpos])
     ends = np.sort(world.measured_signs[:, None] * ranges, axis=1)
     return np.add.reduceat(ends, world.measured_starts)
 
 
-def place(world: World, values: NDArray[np.float64]) -> None:
+def place(world: CompiledWorld, values: NDArray[np.float64]) -> None:
     """Sets the robot's joints to the values of a command, without simulating the motion or its contacts."""
     for address, rest in world.rest.items():
         world.data.qpos[address] = rest
@@ -79,7 +79,7 @@ def _range(model: mujoco.MjModel, address: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _pieces(model: mujoco.MjModel, geoms: NDArray[np.int32]) -> Iterator[Piece]:
+def _pieces(model: mujoco.MjModel, geoms: NDArray[np.int32]) -> Iterator[GeomMesh]:
     cut = Triangles.of(model, geoms)
     for place, geom in enumerate(cut.geoms):
         vertices = slice(cut.first_vertex[place], cut.first_vertex[place + 1])
@@ -92,7 +92,7 @@ def _pieces(model: mujoco.MjModel, geoms: NDArray[np.int32]) -> Iterator[Piece]:
         placed = points @ turn.reshape(3, 3).T + model.geom_pos[geom]
         mesh = Mesh(vertices=placed, faces=cut.faces[faces] - cut.first_vertex[place])
         red, green, blue, opacity = (float(value) for value in _color(model, int(geom)))
-        yield Piece(int(model.geom_bodyid[geom]), mesh, (red, green, blue, opacity))
+        yield GeomMesh(int(model.geom_bodyid[geom]), mesh, (red, green, blue, opacity))
 
 
 def _color(model: mujoco.MjModel, geom: int) -> NDArray[np.float32]:

@@ -110,6 +110,7 @@ def _read(
     """Reads signed sums of positions, poses of free joints, and their velocities, with angular parts rotated to the world frame."""
     for m in range(measured.shape[0]):
         total = 0.0
+        # A gripper is measured by all of its fingers, so a measured value may be the sum of several positions.
         for i in range(starts[m], starts[m + 1]):
             total += signs[i] * qpos[measured_qpos[i]]
         measured[m] = total
@@ -119,8 +120,10 @@ def _read(
             poses[row, i] = qpos[start + i]
         for i in range(3):
             velocities[row, i] = qvel[speed + i]
+        # MuJoCo keeps the angular velocity of a free joint in the body's frame; states report it in the world's.
         x, y, z = qvel[speed + 3], qvel[speed + 4], qvel[speed + 5]
         w, i, j, k = qpos[start + 3], qpos[start + 4], qpos[start + 5], qpos[start + 6]
+        # v + w c + q x c with c = 2 q x v: cheaper than a rotation matrix for a single vector.
         cross_x, cross_y, cross_z = 2 * (j * z - k * y), 2 * (k * x - i * z), 2 * (i * y - j * x)
         velocities[row, 3] = x + w * cross_x + j * cross_z - k * cross_y
         velocities[row, 4] = y + w * cross_y + k * cross_x - i * cross_z

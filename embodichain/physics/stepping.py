@@ -230,6 +230,7 @@ def _advance(
     sums: Any,
     counts: Any,
 ) -> None:
+    # Only entries that were used are reset: the table of all pairs of bodies is large, and few pairs touch.
     if not resume:
         for i in range(counts[1]):
             rows[pairs[i, 0], pairs[i, 1]] = -1

@@ -62,7 +62,7 @@ class ObjectIndex:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class World:
+class CompiledWorld:
     """A compiled model with its state, and the mapping of commands and measurements.
 
     `ctrl[actuators] = gains * command[channels]`; `measured = add.reduceat(signs * qpos[measured_qpos], measured_starts)`.
@@ -120,7 +120,7 @@ def _shape_hash(asset: Asset) -> str:
     return digest.hexdigest()
 
 
-def compile_world(robot: Robot, objects: Sequence[ObjectPlacement], grains: Grains = _NO_GRAINS) -> World:
+def compile_world(robot: Robot, objects: Sequence[ObjectPlacement], grains: Grains = _NO_GRAINS) -> CompiledWorld:
     """Compiles the model of a robot at its table with these objects and grains.
 
     Raises RobotError or SceneError, which names the part that cannot be built.
@@ -160,7 +160,7 @@ def compile_studio(asset: Asset) -> mujoco.MjModel:
 # ------------------------------------------------------------------------------------------------------------- indexing
 
 
-def _index(model: mujoco.MjModel, robot: Robot, objects: Sequence[ObjectPlacement]) -> World:
+def _index(model: mujoco.MjModel, robot: Robot, objects: Sequence[ObjectPlacement]) -> CompiledWorld:
     actuators, channels, gains = [], [], []
     positions, signs, starts, home = [], [], [], []
     rest: dict[int, float] = {}
@@ -205,7 +205,7 @@ def _index(model: mujoco.MjModel, robot: Robot, objects: Sequence[ObjectPlacemen
     names = [model.body(index).name for index in range(model.nbody)]
     names[loose.bodies] = [NAME] * loose.count
     roots = {o.role: (-1, -1) if o.mocap >= 0 else (o.free_qpos[0], o.free_qvel[0]) for o in found}
-    return World(
+    return CompiledWorld(
         model=model,
         data=data,
         objects=found,
@@ -314,7 +314,7 @@ def _index_object(model: mujoco.MjModel, placement: ObjectPlacement) -> ObjectIn
 # -------------------------------------------------------------------------------------------------------------- writing
 
 
-def write_scene(world: World, scene: Scene) -> None:
+def write_scene(world: CompiledWorld, scene: Scene) -> None:
     """Writes the initial state of `scene`. Every field that scenes can vary is rewritten, so nothing is left of earlier scenes."""
     model, data = world.model, world.data
     if len(scene.lights) > MAX_LIGHTS:
@@ -356,7 +356,7 @@ def _write_lights(model: mujoco.MjModel, lights: Sequence[Light]) -> None:
         model.light_diffuse[number] = light.diffuse
 
 
-def _home_command(world: World) -> NDArray[np.float64]:
+def _home_command(world: CompiledWorld) -> NDArray[np.float64]:
     return np.add.reduceat(world.measured_signs * world.home_qpos, world.measured_starts)
 
 

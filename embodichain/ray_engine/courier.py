@@ -9,7 +9,7 @@ from typing import Any
 import ray
 
 from embodichain.errors import RingError, RingTimeout
-from embodichain.ring.gateway import Outcome, Parcel
+from embodichain.ring.gateway import DeliveryResult, Parcel
 
 _TELL_S = 1.0
 """How often a worker that waits for the gateway says that it lives [s]."""
@@ -22,13 +22,13 @@ class Courier:
         """`waited` is called now and then while a trajectory waits: to wait is to live."""
         self._gateway, self._waited = gateway, waited
 
-    def __call__(self, parcels: Sequence[Parcel], timeout_s: float) -> list[Outcome]:
+    def __call__(self, parcels: Sequence[Parcel], timeout_s: float) -> list[DeliveryResult]:
         """The outcome of each, when all are known: waits while the ring is full, and `timeout_s` [s] for a gateway or its disk.
 
         Raises RingError when the gateway does not come back, and the errors of `Gateway.deliver_all`.
         """
         batch = ray.put([(dict(parcel.arrays), parcel.identity.pack()) for parcel in parcels])
-        outcomes: list[Outcome] = []
+        outcomes: list[DeliveryResult] = []
         deadline = time.monotonic() + timeout_s
         asked: Any = None
         while True:
@@ -40,7 +40,7 @@ class Courier:
                 continue  # whether the gateway lives is for the engine to find out, which replaces it
             answered, asked = asked, None
             try:
-                answer: list[Outcome] = ray.get(answered)
+                answer: list[DeliveryResult] = ray.get(answered)
             except RingError:  # the journal cannot be written, for a disk is full: nothing was published
                 if time.monotonic() > deadline:
                     raise

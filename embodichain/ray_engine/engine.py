@@ -33,7 +33,7 @@ from embodichain.ray_engine.weather import Cause, Deaths
 from embodichain.ray_engine.work import Raised, each
 from embodichain.ray_engine.workshop import Workshop
 from embodichain.ring.contract import AnyRing
-from embodichain.ring.gateway import Gateway, Outcome, Parcel
+from embodichain.ring.gateway import DeliveryResult, Gateway, Parcel
 from embodichain.ring.open import attach_ring, create_ring
 from embodichain.ring.remote import RemoteRing
 from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, produce
@@ -66,7 +66,7 @@ class GatewayActor:
         """Which process it is; answered once the gateway is ready."""
         return Identity.own()
 
-    def deliver(self, batch: Sequence[tuple[Mapping[str, NDArray], int]], timeout_s: float) -> list[Outcome]:
+    def deliver(self, batch: Sequence[tuple[Mapping[str, NDArray], int]], timeout_s: float) -> list[DeliveryResult]:
         """See `Gateway.deliver_all`; `batch` has the arrays and the packed id of each trajectory."""
         parcels = [Parcel(arrays, TrajectoryId.unpack(packed)) for arrays, packed in batch]
         return self._gateway.deliver_all(parcels, timeout_s=timeout_s)

@@ -141,7 +141,7 @@ def _follow(trainer: TorchTrainer, desk: ray.actor.ActorHandle, board: Board, st
         raise _plain(failure[0], ray.get(desk.seats.remote()), ray.get(desk.failures.remote()))
 
 
-def _plain(error: BaseException, seats: dict[int, Seat], failures: Sequence[Failure]) -> EmbodiChainError:
+def _plain(error: BaseException, seats: dict[int, LearnerPlace], failures: Sequence[LearnerFailure]) -> EmbodiChainError:
     """One error that says why the training has ended, of the many that learners end with when one of them fails."""
     for failure in failures:
         if isinstance(failure.error, EmbodiChainError) and not isinstance(failure.error, PeerLost):
@@ -181,14 +181,14 @@ class Line(NamedTuple):
             board.say(self.note)
 
 
-class Seat(NamedTuple):
+class LearnerPlace(NamedTuple):
     """Where a learner stands."""
 
     node: str
     host: str
 
 
-class Failure(NamedTuple):
+class LearnerFailure(NamedTuple):
     """How a learner failed; its error if it is one of ours."""
 
     rank: int
@@ -202,9 +202,9 @@ class Desk:
     def __init__(self) -> None:
         self._lines: list[Line] = []
         self._stop = False
-        self._seats: dict[int, Seat] = {}
+        self._seats: dict[int, LearnerPlace] = {}
         self._results: dict[int, Any] = {}
-        self._failures: list[Failure] = []
+        self._failures: list[LearnerFailure] = []
 
     def read(self, stop: bool) -> list[Line]:
         """What learners have told since the last call; `stop` if they are to stop."""
@@ -216,7 +216,7 @@ class Desk:
         self._lines += lines
         return self._stop
 
-    def sit(self, rank: int, seat: Seat) -> None:
+    def sit(self, rank: int, seat: LearnerPlace) -> None:
         """A learner has begun."""
         self._seats[rank] = seat
 
@@ -224,11 +224,11 @@ class Desk:
         """A learner has ended well."""
         self._results[rank] = result
 
-    def fail(self, failure: Failure) -> None:
+    def fail(self, failure: LearnerFailure) -> None:
         """A learner has failed."""
         self._failures.append(failure)
 
-    def seats(self) -> dict[int, Seat]:
+    def seats(self) -> dict[int, LearnerPlace]:
         """Where the learners that began stand, by rank."""
         return self._seats
 
@@ -236,7 +236,7 @@ class Desk:
         """What the learners that ended well returned, by rank."""
         return self._results
 
-    def failures(self) -> list[Failure]:
+    def failures(self) -> list[LearnerFailure]:
         """How learners failed, in that order."""
         return self._failures
 
@@ -281,7 +281,7 @@ def _learner(settings: dict[str, Any]) -> None:
     rank, here = context.get_world_rank(), ray.get_runtime_context().get_node_id()
     node, place = divmod(rank, settings["ranks"])  # Train itself counts two nodes with one address as one
     os.environ |= {"NODE_RANK": str(node), "LOCAL_RANK": str(place), "LOCAL_WORLD_SIZE": str(settings["ranks"])}
-    ray.get(desk.sit.remote(rank, Seat(here, ray.util.get_node_ip_address())))
+    ray.get(desk.sit.remote(rank, LearnerPlace(here, ray.util.get_node_ip_address())))
     board = _FarBoard(desk) if rank == 0 else Board(quiet=True)
     try:
         if here != settings["places"][node]:
@@ -292,7 +292,7 @@ def _learner(settings: dict[str, Any]) -> None:
     except BaseException as error:
         ours = error if isinstance(error, EmbodiChainError) else None
         words = f"{type(error).__name__}: {' '.join(str(error).split())[:_MOST]}"
-        ray.get(desk.fail.remote(Failure(rank, ours, words)))
+        ray.get(desk.fail.remote(LearnerFailure(rank, ours, words)))
         raise
 
 

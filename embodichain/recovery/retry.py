@@ -22,7 +22,7 @@ from embodichain.recovery.config import (
     RecoveryConfig,
 )
 from embodichain.recovery.provoke import Provocation
-from embodichain.recovery.trial import Attempt, Attempting, Trial, back_off
+from embodichain.recovery.trial import Attempt, Attempting, AttemptRun, back_off
 from embodichain.recovery.watch import Watch
 from embodichain.types import Mishap, Scene, Segment, Step, WorldState
 
@@ -57,7 +57,7 @@ def retry(
     ended = Attempt(state=state, failure="no attempt was made")
     for remaining in reversed(range(config.max_attempts)):
         watch = Watch(hands, scene, ended.state) if scene is not None and hands and config.probability > 0.0 else None
-        trial = Trial(attempt(ended.state, disturbance), ended.state, hands, watch, provocation)
+        trial = AttemptRun(attempt(ended.state, disturbance), ended.state, hands, watch, provocation)
         labels.steps, mishap = 0, Mishap.STUCK
         try:
             ended = yield from labels.put(trial.run())

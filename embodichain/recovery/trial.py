@@ -36,7 +36,7 @@ _STILL, _LEAST_S, _MOST_S = 0.02, 0.1, 2.0
 """Objects slower than `_STILL` [m/s] count as at rest; hands wait for that at least `_LEAST_S` and at most `_MOST_S` [s]."""
 
 
-class Trial:
+class AttemptRun:
     """Runs an attempt; `watch` and `provocation` may be None."""
 
     def __init__(
@@ -120,7 +120,7 @@ def _astray(skill: Skill) -> Attempting:
     return Attempt(state=state, failure="the hand was led astray and ran into nothing")
 
 
-def back_off(hands: Sequence[Hand], scene: Scene, state: WorldState, trial: Trial) -> Skill:
+def back_off(hands: Sequence[Hand], scene: Scene, state: WorldState, trial: AttemptRun) -> Skill:
     """Stops, moves the hands concerned away, sets down what they hold, and waits until all objects are at rest."""
     halting = [(hand, hand.joints_in(trial.velocity)) for hand in hands]
     halts = [follow(hand, state, hand.stop(velocity)) for hand, velocity in halting if np.abs(velocity).max() > 1e-6]

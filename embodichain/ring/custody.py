@@ -64,6 +64,7 @@ def arm(context, event):
     The caller must try its operation once more afterwards: a change before the flag was set caused no wake-up.
     """
     # The value is read before the flag is set: a change in between changes the event, so that the futex wait returns at once.
+    # An exchange and not a store: the caller's next load of a slot must not be made before the flag can be seen.
     seen = load(context[BASE] + event)
     exchange(context[BASE] + event + 8, ONE)
     return seen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from embodichain.ring.journal import Kind, Record
+from embodichain.ring.journal import JournalRecord, RecordKind
 from embodichain.types import MOST_TOGETHER
 
 REMEMBERED = MOST_TOGETHER
@@ -34,13 +34,13 @@ class Delivered:
         life, sequence = packed >> 40, packed & 0xFF_FFFF_FFFF
         self._before[life] = max(sequence, self._before.get(life, -1))
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[JournalRecord]:
         """The set as journal records, for trimming the journal."""
         for life, sequence in self._before.items():
-            yield Record(life << 40 | sequence, 0, 0, Kind.BEFORE)
+            yield JournalRecord(life << 40 | sequence, 0, 0, RecordKind.BEFORE)
         for life, recent in self._recent.items():
             for sequence in recent:
-                yield Record(life << 40 | sequence, 0, 0, Kind.DONE)
+                yield JournalRecord(life << 40 | sequence, 0, 0, RecordKind.DONE)
 
     def __contains__(self, packed: int) -> bool:
         life, sequence = packed >> 40, packed & 0xFF_FFFF_FFFF

@@ -135,7 +135,7 @@ def _publish(control: Slot, claimed: Callable[[], bool]) -> None:
         control.complete()
 
 
-class Held:
+class DeviceHold:
     """The state of holding one lease. Separate from the `DeviceLease`, so that it survives a lease object that the caller drops."""
 
     __slots__ = ("control", "named")
@@ -153,7 +153,7 @@ class Held:
             self.control = None  # only now: until then nothing else would keep the slots
 
 
-def named_streams(*registers: Mapping[int, Work | Held]) -> list[int]:
+def named_streams(*registers: Mapping[int, Work | DeviceHold]) -> list[int]:
     """The streams that callers named for open slots and leases."""
     return [stream for register in registers for each in list(register.values()) for stream in each.named]
 
@@ -301,7 +301,7 @@ class DeviceLease(Unique, Sequence[DeviceSample]):
 
     __slots__ = ("__weakref__", "_control", "_held", "_ring")
 
-    def __init__(self, ring: Leased, control: Lease, held: Held) -> None:
+    def __init__(self, ring: Leased, control: Lease, held: DeviceHold) -> None:
         self._ring = ring
         self._control = control
         self._held = held

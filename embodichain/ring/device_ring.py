@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import layout, placement, snapshot
 from embodichain.ring.contract import RingStats
-from embodichain.ring.device_lease import DeviceLease, DeviceSlot, Held, Work, named_streams
+from embodichain.ring.device_lease import DeviceHold, DeviceLease, DeviceSlot, Work, named_streams
 from embodichain.ring.device_payload import Payload
 from embodichain.ring.device_pending import Buffers, Pending, Staging, settle
 from embodichain.ring.device_turns import BUSY_SLICE_S, Result, Turns
@@ -62,7 +62,7 @@ class DeviceRing:
         self._rng = np.random.default_rng()
         self._staging = Staging(partial(device.staging, self._layout.slot_bytes), buffers)
         self._pending: list[Pending] = []
-        self._leases: Lent[Held] = Lent()
+        self._leases: Lent[DeviceHold] = Lent()
         self._work: Lent[Work] = Lent()
         self._closing = self._ended = False
         self._fault = ""
@@ -193,7 +193,7 @@ class DeviceRing:
             return self._control.acquire(batch_size, timeout_s, np.random.default_rng(number), partial=partial)
 
         control = self._patiently(draw, timeout_s)
-        held = Held(control)
+        held = DeviceHold(control)
         self._leases.out[id(held)] = held
         return DeviceLease(self, control, held)
 

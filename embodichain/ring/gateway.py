@@ -20,7 +20,7 @@ from embodichain.ring import layout
 from embodichain.ring.budget import SlotState, SlotWord
 from embodichain.ring.contract import AnyRing, AnySlot
 from embodichain.ring.delivered import Delivered
-from embodichain.ring.journal import Journal, Kind, Record, settled
+from embodichain.ring.journal import Journal, JournalRecord, RecordKind, settled
 from embodichain.ring.stats import Observer
 from embodichain.ring.unique import Unique
 from embodichain.types import MOST_TOGETHER, TrajectoryId, TrajectorySpec
@@ -39,7 +39,7 @@ class Parcel(NamedTuple):
     identity: TrajectoryId
 
 
-Outcome = bool | RingError
+DeliveryResult = bool | RingError
 """What became of one parcel: True if it was published, False if it had been before, or the reason why neither is so."""
 
 
@@ -71,15 +71,15 @@ class Gateway(Unique):
         self._ring = ring
         self._observer = Observer.open(ring.path)
         self._lock = threading.RLock()  # protects all fields below, and is held from writing an intent to writing its outcome
-        self._named = Record(self._observer.header(layout.AT_GENERATION), 0, 0, Kind.RING)
+        self._named = JournalRecord(self._observer.header(layout.AT_GENERATION), 0, 0, RecordKind.RING)
         self._seen = Delivered()
         self._forfeited: set[int] = set()
         self._under_way: dict[int, object] = {}
         """Identities that are being delivered, each with a token of the call that does it."""
-        self._open: list[Record] = []
+        self._open: list[JournalRecord] = []
         """Intents whose outcomes are not known yet: none, but while the lock is held and after an interrupt."""
         self._late: set[int] = set()
-        self._unwritten: list[Record] = []
+        self._unwritten: list[JournalRecord] = []
         self._journal = Journal(journal, timeout_s=timeout_s)
         try:
             self._recover()
@@ -107,7 +107,7 @@ class Gateway(Unique):
             raise outcome
         return outcome
 
-    def deliver_all(self, parcels: Sequence[Parcel], *, timeout_s: float = 5.0) -> list[Outcome]:
+    def deliver_all(self, parcels: Sequence[Parcel], *, timeout_s: float = 5.0) -> list[DeliveryResult]:
         """Copies a batch of whole trajectories into the ring and publishes them together; the outcome of each, in order.
 
         The outcome of a trajectory is what `deliver` would have returned or raised for it. Those for which there is no free slot
@@ -123,7 +123,7 @@ class Gateway(Unique):
         """
         if len(parcels) > MOST_TOGETHER:
             raise RingError(f"{len(parcels)} trajectories came in one batch: send at most {MOST_TOGETHER}")
-        decided: dict[int, Outcome] = {}
+        decided: dict[int, DeliveryResult] = {}
         slots: list[AnySlot] = []
         token = object()
         try:
@@ -158,7 +158,7 @@ class Gateway(Unique):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _admit(self, parcel: Parcel, token: object) -> Outcome | None:
+    def _admit(self, parcel: Parcel, token: object) -> DeliveryResult | None:
         """The outcome of a parcel that is not to be published now; None notes that it is under way."""
         packed = parcel.identity.pack()
         try:
@@ -188,13 +188,13 @@ class Gateway(Unique):
                 np.copyto(view, arrays[name])
         return []
 
-    def _publish(self, batch: Sequence[tuple[AnySlot, int]]) -> list[Outcome]:
+    def _publish(self, batch: Sequence[tuple[AnySlot, int]]) -> list[DeliveryResult]:
         """Publishes written slots, with a journal entry for the intent of each before, and for their outcomes after."""
         if not batch:
             return []
         self._make_room(2 * len(batch))
         intents = [self._intent(slot, packed) for slot, packed in batch]
-        self._open, outcomes = intents, list[Outcome]()
+        self._open, outcomes = intents, list[DeliveryResult]()
         try:
             self._journal.append(intents)
         except RingError:
@@ -216,13 +216,13 @@ class Gateway(Unique):
         """Records the outcomes of open intents, as their slots tell them; again, if an interrupt comes in between."""
         if self._open:
             # After a timeout a running copy may still publish the slot later, so the trajectory must not be sent again.
-            self._settle([(Kind.FORFEIT if one.packed in self._late else self._judge(one), one.packed) for one in self._open])
+            self._settle([(RecordKind.FORFEIT if one.packed in self._late else self._judge(one), one.packed) for one in self._open])
             self._open, self._late = [], set()
 
-    def _intent(self, slot: AnySlot, packed: int) -> Record:
+    def _intent(self, slot: AnySlot, packed: int) -> JournalRecord:
         before = self._observer.cell(slot.index, layout.SLOT_PUBLISHED_NS)
         version = SlotWord.unpack(self._observer.cell(slot.index, layout.SLOT_WORD)).version
-        return Record(packed, slot.index | version << 40, before, Kind.INTENT)
+        return JournalRecord(packed, slot.index | version << 40, before, RecordKind.INTENT)
 
     def _make_room(self, records: int) -> None:
         """Ensures room in the journal for this many records; raises RingError before anything is published."""
@@ -230,7 +230,7 @@ class Gateway(Unique):
             self._journal.append(self._unwritten)
             self._unwritten = []
         if self._journal.room < records:
-            forfeited = [Record(packed, 0, 0, Kind.FORFEIT) for packed in self._forfeited]
+            forfeited = [JournalRecord(packed, 0, 0, RecordKind.FORFEIT) for packed in self._forfeited]
             self._journal.trim([self._named, *self._seen.records(), *forfeited])
 
     def _recover(self) -> None:
@@ -241,9 +241,9 @@ class Gateway(Unique):
         self._journal.records = []
         outcomes, pending = settled(records)
         for record in outcomes:
-            if record.kind == Kind.DONE:
+            if record.kind == RecordKind.DONE:
                 self._seen.add(record.packed)
-            elif record.kind == Kind.BEFORE:
+            elif record.kind == RecordKind.BEFORE:
                 self._seen.add_before(record.packed)
             else:
                 self._forfeited.add(record.packed)
@@ -251,24 +251,24 @@ class Gateway(Unique):
             self._ring.reap()  # its lock on the journal is gone, so it is dead: reclaim its slots before examining them
             self._settle([(self._judge(intent), intent.packed) for intent in pending])
 
-    def _judge(self, intent: Record) -> Kind:
+    def _judge(self, intent: JournalRecord) -> RecordKind:
         """The outcome of a publish whose intent was recorded without an outcome."""
         slot, version = intent.place & 0xFF_FFFF_FFFF, intent.place >> 40
         word = SlotWord.unpack(self._observer.cell(slot, layout.SLOT_WORD))
         if word.version == version and word.state is SlotState.READY:
-            return Kind.DONE
+            return RecordKind.DONE
         if word.version == version and self._observer.cell(slot, layout.SLOT_PUBLISHED_NS) == intent.before:
-            return Kind.UNDONE
-        return Kind.FORFEIT
+            return RecordKind.UNDONE
+        return RecordKind.FORFEIT
 
-    def _settle(self, outcomes: Sequence[tuple[Kind, int]]) -> None:
+    def _settle(self, outcomes: Sequence[tuple[RecordKind, int]]) -> None:
         """Records outcomes. If the journal cannot be written now, it is before the next intent; until then the slots show them."""
         for kind, packed in outcomes:
-            if kind is Kind.DONE:
+            if kind is RecordKind.DONE:
                 self._seen.add(packed)
-            elif kind is Kind.FORFEIT:
+            elif kind is RecordKind.FORFEIT:
                 self._forfeited.add(packed)
-        self._unwritten = [Record(packed, 0, 0, kind) for kind, packed in outcomes]
+        self._unwritten = [JournalRecord(packed, 0, 0, kind) for kind, packed in outcomes]
         with suppress(RingError):
             self._journal.append(self._unwritten)
             self._unwritten = []

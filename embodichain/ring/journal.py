@@ -32,7 +32,7 @@ _LEAST = 2 * MOST_TOGETHER + 2
 _LOCK_AT = 1 << 40
 
 
-class Kind(IntEnum):
+class RecordKind(IntEnum):
     """What a record states about a trajectory.
 
     BEFORE means that all of its worker and epoch up to it were delivered. RING names the ring whose gateway's journal it is, by its
@@ -47,7 +47,7 @@ class Kind(IntEnum):
     RING = 6
 
 
-class Record(NamedTuple):
+class JournalRecord(NamedTuple):
     """One record: the trajectory's packed id and, for an INTENT, its slot and the slot's control word."""
 
     packed: int
@@ -63,7 +63,7 @@ class _File(NamedTuple):
     hold: Hold
     room: int
 
-    def write(self, records: Sequence[Record], at: int) -> None:
+    def write(self, records: Sequence[JournalRecord], at: int) -> None:
         """Writes records, and an empty one after them, from record `at` on; raises OSError."""
         # What a failed attempt has left behind is cut off by the empty record.
         data, place = b"".join(RECORD.pack(*record) for record in records) + bytes(RECORD.size), at * RECORD.size
@@ -109,7 +109,7 @@ class Journal(Unique):
         """Number of records that fit before it must be trimmed; one more place is kept for the end."""
         return self._open().room - self._end - 1
 
-    def append(self, records: Sequence[Record]) -> None:
+    def append(self, records: Sequence[JournalRecord]) -> None:
         """Writes complete records in one piece; on failure raises RingError, and the journal is unchanged."""
         file = self._open()
         try:
@@ -120,7 +120,7 @@ class Journal(Unique):
             raise RingError(f"cannot write the journal {self.path}: {error.strerror}") from error
         self._end += len(records)
 
-    def trim(self, records: list[Record]) -> None:
+    def trim(self, records: list[JournalRecord]) -> None:
         """Atomically replaces the journal's content by `records`, with room for as many more; raises RingError on failure."""
         old = self._open()
         # A new name for each attempt: under an old one there may be longer content, whose rest would follow the new records.
@@ -166,12 +166,12 @@ class Journal(Unique):
         return max(there, wanted)
 
 
-def _read(descriptor: int) -> list[Record]:
+def _read(descriptor: int) -> list[JournalRecord]:
     data = bytearray()
     while block := os.pread(descriptor, 1 << 20, len(data)):
         data += block
     whole = memoryview(data)[: len(data) // RECORD.size * RECORD.size]
-    return list(itertools.takewhile(lambda record: record.kind, map(Record._make, RECORD.iter_unpack(whole))))
+    return list(itertools.takewhile(lambda record: record.kind, map(JournalRecord._make, RECORD.iter_unpack(whole))))
 
 
 def _allocate(descriptor: int, room: int, path: Path) -> None:
@@ -244,15 +244,15 @@ def _attempt(path: Path) -> tuple[int, Hold | None]:
         os.close(locking)
 
 
-def settled(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
+def settled(records: Iterable[JournalRecord]) -> tuple[list[JournalRecord], list[JournalRecord]]:
     """The records of outcomes, and each INTENT that no outcome follows, in order."""
-    outcomes: list[Record] = []
-    pending: dict[int, Record] = {}
+    outcomes: list[JournalRecord] = []
+    pending: dict[int, JournalRecord] = {}
     for record in records:
-        if record.kind == Kind.INTENT:
+        if record.kind == RecordKind.INTENT:
             pending[record.packed] = record
             continue
         pending.pop(record.packed, None)
-        if record.kind in (Kind.DONE, Kind.FORFEIT, Kind.BEFORE):
+        if record.kind in (RecordKind.DONE, RecordKind.FORFEIT, RecordKind.BEFORE):
             outcomes.append(record)
     return outcomes, list(pending.values())

@@ -122,6 +122,7 @@ def _claim_for_refill(context):
         left = load(refill)
         if left == ZERO:
             return NOTHING
+        # The swap fails when another writer took one in between; then the count is read again.
         if cas(refill, left, left - ONE):
             slot = claim_oldest(context)
             if slot < 0:
@@ -196,6 +197,7 @@ def publish(context, slot, version, named, trajectory, now_ns):
     store(at + layout.SLOT_BOUND, reads)
     store(at + layout.SLOT_CEILING, ALL_BITS if context[AGGREGATE] != 0 else reads)
     done = swap(context, slot, before, pack(IS_READY, reads, U64(version), ZERO), PUBLISH)
+    # A release store: whoever sees the flag cleared sees the word as published too.
     store(publishing, ZERO)
     if not done:
         tally(context, layout.ROW_REFUSED, 1)

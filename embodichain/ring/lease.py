@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from embodichain.errors import RingError
 from embodichain.ring.contract import AnySlot
-from embodichain.ring.lent import Draws
+from embodichain.ring.lent import HeldReads
 from embodichain.ring.unique import Unique
 
 UNNAMED = (1 << 64) - 1
@@ -41,7 +41,7 @@ class Leased(Protocol):
         """Read-only views of every field of a slot."""
         ...
 
-    def release(self, draws: Draws) -> None:
+    def release(self, draws: HeldReads) -> None:
         """Ends the lease with these draws."""
         ...
 
@@ -186,7 +186,7 @@ class Lease(Unique, Sequence[Sample]):
 
     __slots__ = ("_acquired_ns", "_draws", "_released", "_ring", "_table")
 
-    def __init__(self, ring: Leased, draws: Draws, acquired_ns: int) -> None:
+    def __init__(self, ring: Leased, draws: HeldReads, acquired_ns: int) -> None:
         self._ring = ring
         self._draws = draws
         table = draws.table

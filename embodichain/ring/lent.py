@@ -40,7 +40,7 @@ def _alone() -> int:
 _ALONE = _alone()
 
 
-class Draws:
+class HeldReads:
     """The draws of one lease, or one pinned slot; the ring releases them when this object is dropped.
 
     Arrays that a lease hands out are views of `table`. They refer to the table and not to this object, so that they do not keep the

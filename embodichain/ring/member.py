@@ -24,7 +24,7 @@ from embodichain.ring.host import RingFile
 from embodichain.ring.late import When
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.leaving import Leaving, give_back
-from embodichain.ring.lent import Claim, Draws, Lent
+from embodichain.ring.lent import Claim, HeldReads, Lent
 from embodichain.ring.locks import Hold, row_at
 from embodichain.ring.participants import Health, RowState, myself
 from embodichain.ring.stats import Observer, ParticipantView
@@ -61,8 +61,8 @@ class Member:
         self._owner = owner is not None
         self._rows = range(layout.MAX_READERS) if reads else range(layout.MAX_READERS, layout.MAX_PARTICIPANTS)
         self._lock = threading.RLock()  # reentrant: a signal handler may close the ring during a call in the same thread
-        self._leases: Lent[Draws] = Lent()
-        self._pins: Lent[Draws] = Lent()
+        self._leases: Lent[HeldReads] = Lent()
+        self._pins: Lent[HeldReads] = Lent()
         self._claims: Lent[Claim] = Lent()
         self._pid = os.getpid()
         self._base = memory.ctypes.data
@@ -196,14 +196,14 @@ class Member:
 
     # ------------------------------------------------------------------------------------------------------ reading
 
-    def acquire(self, want: int, minimum: int, timeout_s: float, bits: np.random.BitGenerator) -> tuple[Draws, int]:
+    def acquire(self, want: int, minimum: int, timeout_s: float, bits: np.random.BitGenerator) -> tuple[HeldReads, int]:
         """Draws `minimum` to `want` different trajectories; returns the draws and the time [ns].
 
         If the draws are dropped without `release`, the ring releases the trajectories.
         """
         if self._rows.start:
             raise RingError(f"this attachment to the ring at {self.path} only writes: attach with reads=True to draw trajectories")
-        draws = Draws(table := np.zeros((5, want), np.int64))
+        draws = HeldReads(table := np.zeros((5, want), np.int64))
         seed = bits.random_raw()  # one number for each call, not for each try, so that draws do not depend on waiting
         now_ns = time.monotonic_ns()
         if now_ns > self._look_ns:
@@ -252,7 +252,7 @@ class Member:
         event, at_ns = self._in_vain
         return now_ns < at_ns + LOOK_WAITING_S * 1e9 and event == self.observer.header(layout.AT_READY_EVENT)
 
-    def release(self, draws: Draws, before_retiring: Callable[[int], None] | None = None) -> None:
+    def release(self, draws: HeldReads, before_retiring: Callable[[int], None] | None = None) -> None:
         """Ends a lease. `before_retiring` is called with each slot that this will free, while it is still exclusively held."""
         table = draws.table
         with self._lock:
@@ -270,14 +270,14 @@ class Member:
 
     # ------------------------------------------------------------------------------------------------------ control
 
-    def pin(self, slot: int) -> Draws | None:
+    def pin(self, slot: int) -> HeldReads | None:
         """Keeps a READY slot from being rewritten without using a read, until `unpin`, or until nobody refers to the result.
 
         None when the slot is not READY.
         """
         if self._rows.start:
             raise RingError(f"this attachment to the ring at {self.path} only writes: attach with reads=True to hold trajectories")
-        pinned = Draws(np.zeros((5, 1), np.int64), 1)
+        pinned = HeldReads(np.zeros((5, 1), np.int64), 1)
         with self._lock:
             if not self._usable:
                 self._refuse()
@@ -287,7 +287,7 @@ class Member:
             self._pins.out.pop(id(pinned), None)
         return None
 
-    def unpin(self, pinned: Draws) -> None:
+    def unpin(self, pinned: HeldReads) -> None:
         """Ends a pin; safe to call twice."""
         with self._lock:
             code = custody.unpin(self._context, self._held, pinned.table)

@@ -33,7 +33,7 @@ class Health(StrEnum):
     DEAD = "dead"
 
 
-class Identity(NamedTuple):
+class ParticipantIdentity(NamedTuple):
     """The identity of a participant, or of a process that reaps one."""
 
     state: RowState
@@ -45,7 +45,7 @@ class Identity(NamedTuple):
         return self.state << (_PID_BITS + _START_BITS) | self.pid << _START_BITS | self.start
 
     @classmethod
-    def unpack(cls, word: int) -> Identity:
+    def unpack(cls, word: int) -> ParticipantIdentity:
         """The inverse of `pack`."""
         return cls(
             state=RowState(word >> (_PID_BITS + _START_BITS)),
@@ -61,7 +61,7 @@ class Identity(NamedTuple):
         return Health.STOPPED if status.letter in "Tt" else Health.ALIVE
 
 
-def myself(state: RowState = RowState.LIVE) -> Identity:
+def myself(state: RowState = RowState.LIVE) -> ParticipantIdentity:
     """The identity of the calling process."""
     try:
         pid = int(Path("/proc/self").readlink().name)  # the mounted /proc may be of another pid namespace than getpid()
@@ -72,7 +72,7 @@ def myself(state: RowState = RowState.LIVE) -> Identity:
         raise RingError(
             "a ring needs to know its process in /proc, and /proc/self leads nowhere: mount the procfs of this pid namespace"
         )
-    return Identity(state=state, pid=pid, start=status.start)
+    return ParticipantIdentity(state=state, pid=pid, start=status.start)
 
 
 def domain() -> int:

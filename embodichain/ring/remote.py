@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Sequence
 
 from embodichain.errors import RingError
-from embodichain.ring.gateway import Outcome, Parcel, names
+from embodichain.ring.gateway import DeliveryResult, Parcel, names
 from embodichain.ring.lease import Slot
 from embodichain.ring.unique import Unique
 from embodichain.types import MOST_TOGETHER, TrajectoryId, TrajectorySpec
@@ -14,7 +14,7 @@ from embodichain.types import MOST_TOGETHER, TrajectoryId, TrajectorySpec
 PATIENCE_S = 900.0
 """How long a worker waits with a trajectory while the ring is full or the gateway is being replaced [s]; the learner may pause."""
 
-Deliver = Callable[[Sequence[Parcel], float], list[Outcome]]
+Deliver = Callable[[Sequence[Parcel], float], list[DeliveryResult]]
 """Sends a batch to the gateway and waits until every outcome is known, or for a timeout [s]; see `Gateway.deliver_all`."""
 
 

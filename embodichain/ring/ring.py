@@ -26,7 +26,7 @@ from embodichain.ring.contract import RingStats
 from embodichain.ring.host import RingFile
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease, Slot
-from embodichain.ring.lent import Draws
+from embodichain.ring.lent import HeldReads
 from embodichain.ring.locks import Hold
 from embodichain.ring.participants import domain, myself
 from embodichain.ring.stats import read_spec
@@ -244,7 +244,7 @@ class Ring:
             views = self._sample_views[slot] = MappingProxyType(self._layout.views(self._readable, slot, writable=False))
         return views
 
-    def release(self, draws: Draws) -> None:
+    def release(self, draws: HeldReads) -> None:
         """Ends the lease with these draws; called by `Lease.release`."""
         if self._debug:
             self._look_for_kept_views(draws.table[:, : draws.count])

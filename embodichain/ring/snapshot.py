@@ -27,7 +27,7 @@ from embodichain.errors import RingError
 from embodichain.ring import layout
 from embodichain.ring.budget import SlotWord
 from embodichain.ring.layout import RingLayout
-from embodichain.ring.lent import Draws
+from embodichain.ring.lent import HeldReads
 from embodichain.ring.locks import inode, names, try_lock
 from embodichain.types import ReplayMode, RingSpec, TrajectorySpec
 
@@ -52,7 +52,7 @@ class Claimed(Protocol):
     version: int
 
 
-class Looks(Protocol):
+class SnapshotObserver(Protocol):
     """The part of `stats.Observer` that a snapshot uses."""
 
     def header(self, at: int) -> int:
@@ -68,19 +68,19 @@ class Looks(Protocol):
         ...
 
 
-class Holder(Protocol):
+class SnapshotMember(Protocol):
     """The part of `member.Member` that a snapshot uses."""
 
     @property
-    def observer(self) -> Looks:
+    def observer(self) -> SnapshotObserver:
         """The observer of the ring."""
         ...
 
-    def pin(self, slot: int) -> Draws | None:
+    def pin(self, slot: int) -> HeldReads | None:
         """Keeps a READY slot from being rewritten without using a read; None when it is not READY."""
         ...
 
-    def unpin(self, pinned: Draws) -> None:
+    def unpin(self, pinned: HeldReads) -> None:
         """Ends a pin."""
         ...
 
@@ -93,7 +93,7 @@ class Holder(Protocol):
         ...
 
 
-def save(member: Holder, spec: RingSpec, path: Path, read: Read) -> int:
+def save(member: SnapshotMember, spec: RingSpec, path: Path, read: Read) -> int:
     """Writes a snapshot while the ring is in use; returns the number of trajectories in it.
 
     Each slot is pinned while it is copied: it can be read but not rewritten. Reads drawn before the copy count as made. K must not
@@ -208,7 +208,7 @@ def read_index(path: Path, trajectory: TrajectorySpec | None = None) -> Index:
     return Index(spec, values["slots"], values["counts"])
 
 
-def load(member: Holder, header: NDArray[np.uint64], path: Path, index: Index, write: Write) -> None:
+def load(member: SnapshotMember, header: NDArray[np.uint64], path: Path, index: Index, write: Write) -> None:
     """Fills an empty ring from a snapshot; raises RingError when a payload cannot be read or fails its check sum."""
     try:
         _load(member, header, path, index, write)
@@ -216,7 +216,7 @@ def load(member: Holder, header: NDArray[np.uint64], path: Path, index: Index, w
         raise RingError(f"cannot read the snapshot {path}: {error.strerror}") from error
 
 
-def _load(member: Holder, header: NDArray[np.uint64], path: Path, index: Index, write: Write) -> None:
+def _load(member: SnapshotMember, header: NDArray[np.uint64], path: Path, index: Index, write: Write) -> None:
     payload = memoryview(bytearray(RingLayout.of(index.spec).slot_bytes))
     header[layout.AT_DRAWN // 8], header[layout.AT_REFILL // 8] = index.counts["drawn"], index.counts["refill"]
     # Publication numbers serve as ids of trajectories without one, so they must not be reused after a restore: the counter

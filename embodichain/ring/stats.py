@@ -16,7 +16,7 @@ from embodichain.ring.contract import Holder, RingStats
 from embodichain.ring.host import RingFile
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.locks import row_at
-from embodichain.ring.participants import Health, Identity, RowState
+from embodichain.ring.participants import Health, ParticipantIdentity, RowState
 from embodichain.ring.unique import Unique
 from embodichain.types import RingSpec
 
@@ -25,7 +25,7 @@ class ParticipantView(NamedTuple):
     """One row of the participants table, decoded."""
 
     row: int
-    identity: Identity
+    identity: ParticipantIdentity
     health: Health
     idle_s: float
     waiting: int
@@ -107,7 +107,7 @@ class Observer(Unique):
         for row, cells in enumerate(self._rows):
             word = int(cells[0])
             if word:
-                identity = Identity.unpack(word)
+                identity = ParticipantIdentity.unpack(word)
                 found.append(
                     ParticipantView(
                         row=row,
@@ -121,7 +121,7 @@ class Observer(Unique):
                 )
         return found
 
-    def _health(self, row: int, identity: Identity) -> Health:
+    def _health(self, row: int, identity: ParticipantIdentity) -> Health:
         """Whether it is alive, by the lock of its row, and whether it is stopped, by /proc if that knows the process."""
         if not self.witness.alive(row_at(row)):
             return Health.DEAD
@@ -130,7 +130,7 @@ class Observer(Unique):
     def publishing(self) -> list[int]:
         """Process ids of participants that are publishing right now."""
         busy = self._rows[:, layout.ROW_PUBLISHING // 8] != 0
-        return [Identity.unpack(int(word)).pid for word in self._rows[busy, 0] if word]
+        return [ParticipantIdentity.unpack(int(word)).pid for word in self._rows[busy, 0] if word]
 
     def stats(self) -> RingStats:
         """All statistics. They are not of a single instant, as slots change while they are counted."""

@@ -26,7 +26,7 @@ _WAITS = {WAITING_READER: "waits for trajectories", WAITING_WRITER: "waits for a
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
+class RingRates:
     """Rates per second between two readings of the statistics."""
 
     published: float = 0.0
@@ -36,7 +36,7 @@ class Rates:
     blocked_reader: float = 0.0
 
     @classmethod
-    def between(cls, before: RingStats, after: RingStats, seconds: float) -> Rates:
+    def between(cls, before: RingStats, after: RingStats, seconds: float) -> RingRates:
         """Rates from two readings `seconds` apart; waiting is a share of one process's time."""
         seconds = max(seconds, 1e-9)
         return cls(
@@ -52,20 +52,20 @@ def top(path: Path | str, *, interval_s: float = 0.5, console: Console | None = 
     """Shows the ring at `path` until it ends, Ctrl-C, or `frames` updates; raises RingError when there is no ring."""
     observer = Observer.open(path)
     before, at = observer.stats(), time.monotonic()
-    rates, shown = Rates(), 0
+    rates, shown = RingRates(), 0
     with Live(render(observer, before, rates, Path(path)), console=console, refresh_per_second=8, transient=False) as live:
         try:
             while not before.closed and (frames is None or shown < frames):
                 time.sleep(interval_s)
                 now, after = time.monotonic(), observer.stats()
-                rates = Rates.between(before, after, now - at)
+                rates = RingRates.between(before, after, now - at)
                 before, at, shown = after, now, shown + 1
                 live.update(render(observer, after, rates, Path(path)), refresh=True)
         except KeyboardInterrupt:
             pass
 
 
-def render(observer: Observer, stats: RingStats, rates: Rates, path: Path) -> RenderableType:
+def render(observer: Observer, stats: RingStats, rates: RingRates, path: Path) -> RenderableType:
     """One frame: a line of totals, the slot map, rates, participants."""
     size = observer.layout.total_bytes / 2**30
     title = f"{path.name}  {stats.num_slots} slots, {size:.2f} GiB, K = {stats.max_reads}{_rule(observer)}"
@@ -123,7 +123,7 @@ def _slot_map(observer: Observer, max_reads: int) -> Text:
     return text
 
 
-def _rates(stats: RingStats, rates: Rates) -> Table:
+def _rates(stats: RingStats, rates: RingRates) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in ("", "per second", "total"):
         table.add_column(name, justify="right" if name else "left")

@@ -5,7 +5,7 @@ table top; X points away from the robot, Y to its left, Z up.
 from embodichain.types.assets import Asset, Body, Joint, JointKind, Material, Mesh, Mimic, Shape, ShapeKind
 from embodichain.types.bounds import Bounds
 from embodichain.types.fresh import Drawn, Fresh, Instance
-from embodichain.types.limits import Limits
+from embodichain.types.limits import ChannelLimits
 from embodichain.types.mishaps import Failed, Mishap, Push, Pushed
 from embodichain.types.poses import Pose, Quaternion, Vec3, rotate
 from embodichain.types.provenance import Origin, TrajectoryId, TrajectoryInfo
@@ -80,6 +80,7 @@ __all__ = [
     "Bounds",
     "Camera",
     "CameraLook",
+    "ChannelLimits",
     "Contact",
     "Drawn",
     "Dynamics",
@@ -94,7 +95,6 @@ __all__ = [
     "Joint",
     "JointKind",
     "Light",
-    "Limits",
     "Looks",
     "Material",
     "Mesh",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Limits(NamedTuple):
+class ChannelLimits(NamedTuple):
     """The limits of each channel of commands and measurements, in the unified representation; 0 in absent channels."""
 
     low: NDArray[np.float32]

@@ -10,7 +10,7 @@ from embodichain.assets.geometry.shapes import Solid, moved, to_mesh
 from embodichain.assets.pictures.turntable import ellipsoid, gripper_glyph
 from embodichain.assets.usd import files
 from embodichain.types import Asset, Body, Pose
-from embodichain.viewing.exhibit import Exhibit, Layer, Part, Slider
+from embodichain.viewing.exhibit import Exhibit, Layer, ShownMesh, Slider
 
 _HULLS = (
     (0.90, 0.45, 0.30, 1.0),
@@ -64,20 +64,20 @@ def _posed(asset: Asset, positions: Mapping[str, float]) -> Mapping[str, Pose]:
     return body_poses(asset.bodies, asset.joints, {**positions, **followed})
 
 
-def _of_body(body: Body) -> Iterator[Part]:
+def _of_body(body: Body) -> Iterator[ShownMesh]:
     if len(body.visual.faces):
-        yield Part(frame=body.name, layer=Layer.LOOKS, mesh=body.visual, color=body.color)
+        yield ShownMesh(frame=body.name, layer=Layer.LOOKS, mesh=body.visual, color=body.color)
     for number, hull in enumerate(body.hulls):
-        yield Part(frame=body.name, layer=Layer.HULLS, mesh=hull, color=_HULLS[number % len(_HULLS)])
+        yield ShownMesh(frame=body.name, layer=Layer.HULLS, mesh=hull, color=_HULLS[number % len(_HULLS)])
     if body.mass > 0.0:
         principal = Pose(position=body.center_of_mass, quaternion=body.principal_axes)
-        yield Part(frame=body.name, layer=Layer.INERTIA, mesh=moved(ellipsoid(body), principal), color=_MASS)
+        yield ShownMesh(frame=body.name, layer=Layer.INERTIA, mesh=moved(ellipsoid(body), principal), color=_MASS)
         ball = to_mesh(Solid.sphere(_CENTRE_RADIUS, 16))
-        yield Part(frame=body.name, layer=Layer.INERTIA, mesh=moved(ball, principal), color=_CENTRE)
+        yield ShownMesh(frame=body.name, layer=Layer.INERTIA, mesh=moved(ball, principal), color=_CENTRE)
 
 
-def _grasps(asset: Asset, rates: Mapping[str, float]) -> Iterator[Part]:
+def _grasps(asset: Asset, rates: Mapping[str, float]) -> Iterator[ShownMesh]:
     glyph = gripper_glyph()
     for name, rate in rates.items():
         owner, frame = asset.affordances[name]
-        yield Part(frame=owner, layer=Layer.GRASPS, mesh=moved(glyph, frame), color=_HELD if rate > 0.0 else _LOST)
+        yield ShownMesh(frame=owner, layer=Layer.GRASPS, mesh=moved(glyph, frame), color=_HELD if rate > 0.0 else _LOST)

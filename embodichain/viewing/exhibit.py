@@ -30,7 +30,7 @@ class Layer(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Part:
+class ShownMesh:
     """A mesh attached to a frame, in the coordinates of that frame [m]."""
 
     frame: str
@@ -75,7 +75,7 @@ class Exhibit:
     title: str
     facts: Mapping[str, str]
     """Facts by name, in display order."""
-    parts: Sequence[Part]
+    parts: Sequence[ShownMesh]
     posed: Callable[[Mapping[str, float]], Mapping[str, Pose]]
     """Returns the pose of every frame for given positions of the sliders."""
     sliders: Sequence[Slider] = ()

@@ -14,7 +14,7 @@ from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.rollout import ExpertPilot, drive
 from embodichain.stages import SceneStage
 from embodichain.types import Failed, Pose, Robot, Scene, Segment, WorldState
-from embodichain.viewing.exhibit import Exhibit, Layer, Part, Slider, Timeline
+from embodichain.viewing.exhibit import Exhibit, Layer, ShownMesh, Slider, Timeline
 from embodichain.world import World
 
 _COLLIDER = (0.90, 0.45, 0.30, 1.0)
@@ -117,14 +117,14 @@ def _poses(physics: MujocoPhysics, values: NDArray[np.float64] | None = None) ->
     }
 
 
-def _parts(physics: MujocoPhysics) -> list[Part]:
+def _parts(physics: MujocoPhysics) -> list[ShownMesh]:
     names = pieces.names(physics.world)
     parts = [
-        Part(frame=names[piece.body], layer=Layer.LOOKS, mesh=piece.mesh, color=piece.color)
+        ShownMesh(frame=names[piece.body], layer=Layer.LOOKS, mesh=piece.mesh, color=piece.color)
         for piece in pieces.looks(physics.world)
     ]
     return parts + [
-        Part(frame=names[piece.body], layer=Layer.HULLS, mesh=piece.mesh, color=_COLLIDER)
+        ShownMesh(frame=names[piece.body], layer=Layer.HULLS, mesh=piece.mesh, color=_COLLIDER)
         for piece in pieces.colliders(physics.world)
     ]
 

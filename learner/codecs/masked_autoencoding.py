@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from embodichain.errors import LearnerError
 from learner.codecs.config import PretrainConfig
 from learner.codecs.dino import Encoder
-from learner.vision.camera_frames import KINDS, Views
+from learner.vision.camera_frames import KINDS, CameraFrames
 
 _LEVEL_CONTRAST = 0.05
 """Variance of log depth by which errors of a patch's mean depth are divided: an error of 0.22, about 22% of the depth, counts 1."""
@@ -67,7 +67,7 @@ class MaskedAutoencoder(nn.Module):
             nn.init.zeros_(self.leave.weight)
             nn.init.zeros_(self.leave.bias)
 
-    def forward(self, views: Views, generator: torch.Generator) -> Errors:
+    def forward(self, views: CameraFrames, generator: torch.Generator) -> Errors:
         """Errors on images with patches hidden by `generator` (on the CPU)."""
         config, pixels = self.config, self.encoder.pixels(views.rgb)
         count = len(self.place)
@@ -85,7 +85,7 @@ class MaskedAutoencoder(nn.Module):
         loss = share * unseen + (1.0 - share) * config.seen_weight * errors[:, :num_seen].mean()
         return Errors(loss + config.moment_weight * _errors(told, self.moments(views, pixels, seen)).mean(), unseen)
 
-    def targets(self, views: Views, pixels: Tensor, asked: Tensor) -> list[Target]:
+    def targets(self, views: CameraFrames, pixels: Tensor, asked: Tensor) -> list[Target]:
         """Reconstruction targets of the patches `asked`, indices [B, A]: colours, then depth and segmentation if present."""
         config = self.config
         targets = [_target(self._patches(pixels, asked), config.contrast_floor, 1.0)]
@@ -101,7 +101,7 @@ class MaskedAutoencoder(nn.Module):
             targets.append(_target(kinds, config.segmentation_floor, config.segmentation_weight))
         return targets
 
-    def moments(self, views: Views, pixels: Tensor, seen: Tensor) -> list[Target]:
+    def moments(self, views: CameraFrames, pixels: Tensor, seen: Tensor) -> list[Target]:
         """Moments of the patches `seen`, indices [B, M]: of colours and, with segmentation, of robot, object and object colours."""
         floor = self.config.moment_floor
         targets = [_target(self._moments(pixels, seen), floor, 1.0)]
@@ -157,7 +157,7 @@ OnStep = Callable[[int, float, float], bool]
 """Called after every step with its number, the loss, and the error on hidden patches; returns True to end the training."""
 
 
-def pretrain(encoder: Encoder, images: Iterator[Views], config: PretrainConfig, on_step: OnStep) -> int:
+def pretrain(encoder: Encoder, images: Iterator[CameraFrames], config: PretrainConfig, on_step: OnStep) -> int:
     """Trains `encoder` in place on batches of views; returns the number of steps made.
 
     Ends after `config.steps`, when `images` ends, or when `on_step` says so. Raises LearnerError when the loss is not finite.

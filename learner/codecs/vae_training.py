@@ -12,13 +12,13 @@ from embodichain.errors import LearnerError
 from learner.codecs.config import VaeConfig
 from learner.codecs.depth import disparity
 from learner.codecs.vae import Vae, scaled, ssim
-from learner.vision.camera_frames import Views
+from learner.vision.camera_frames import CameraFrames
 
 OnStep = Callable[[int, float], bool]
 """Called after every step with its number and the peak signal-to-noise ratio [dB]; returns True to end the training."""
 
 
-def train_vae(vae: Vae, images: Iterator[Views], config: VaeConfig, on_step: OnStep) -> int:
+def train_vae(vae: Vae, images: Iterator[CameraFrames], config: VaeConfig, on_step: OnStep) -> int:
     """Trains `vae` in place on batches of views; returns the number of steps made.
 
     Ends after `config.steps`, when `images` ends, or when `on_step` says so. Raises LearnerError when the loss is not finite.
@@ -46,7 +46,7 @@ def train_vae(vae: Vae, images: Iterator[Views], config: VaeConfig, on_step: OnS
     return step + 1
 
 
-def shown(views: Views, depth_share: float, generator: torch.Generator, like: Tensor) -> Tensor:
+def shown(views: CameraFrames, depth_share: float, generator: torch.Generator, like: Tensor) -> Tensor:
     """Training images [B, 3, h, w] of views: a random share shows depth as grey values, if the views have depth."""
     pictures = scaled(views.rgb, like)
     if views.depth is None or not depth_share:

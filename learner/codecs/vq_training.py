@@ -16,13 +16,13 @@ from learner.codecs.quantizer import perplexity
 from learner.codecs.vae import scaled, ssim
 from learner.codecs.vae_training import psnr
 from learner.codecs.vq import CODES, VqAutoencoder
-from learner.vision.camera_frames import Views
+from learner.vision.camera_frames import CameraFrames
 
 OnStep = Callable[[int, float, float], bool]
 """Called after every step with its number and two figures of quality; returns True to end the training."""
 
 
-def train_vq(model: VqAutoencoder, images: Iterator[Views], config: VqConfig, on_step: OnStep) -> int:
+def train_vq(model: VqAutoencoder, images: Iterator[CameraFrames], config: VqConfig, on_step: OnStep) -> int:
     """Trains `model` in place on batches of views; returns the number of steps made.
 
     `on_step` is given the PSNR [dB] and the perplexity of the codes. Training ends after `config.steps`, when `images` ends, or
@@ -45,7 +45,9 @@ def train_vq(model: VqAutoencoder, images: Iterator[Views], config: VqConfig, on
     return step + 1
 
 
-def train_motion(extractor: MotionExtractor, codec: Codec, clips: Iterator[Views], config: MotionConfig, on_step: OnStep) -> int:
+def train_motion(
+    extractor: MotionExtractor, codec: Codec, clips: Iterator[CameraFrames], config: MotionConfig, on_step: OnStep
+) -> int:
     """Trains `extractor` in place on clips uint8 [B, 5, h, w, 3] of one camera each; returns the number of steps made.
 
     `on_step` is given the reconstruction error ÷ the error of repeating the first frame, and the share of pairs in which motion can

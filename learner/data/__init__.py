@@ -9,7 +9,7 @@ from embodichain.lazy import public
 if TYPE_CHECKING:
     from learner.data.batch import Batch, LeasedBatch
     from learner.data.config import DataConfig, Sampling
-    from learner.data.dataset import MemorySource, RingDataset, Source, check_spec
+    from learner.data.dataset import MemorySource, RingDataset, TrajectorySource, check_spec
     from learner.data.experience import Experience
     from learner.data.static import Mixture, StaticSet
     from learner.data.windows import Coverage, Read, WindowView, cut
@@ -25,8 +25,8 @@ __all__ = [
     "Read",
     "RingDataset",
     "Sampling",
-    "Source",
     "StaticSet",
+    "TrajectorySource",
     "WindowView",
     "check_spec",
     "cut",
@@ -36,7 +36,7 @@ __getattr__, __dir__ = public(
     __name__,
     dict.fromkeys(["DataConfig", "Sampling"], "config")
     | dict.fromkeys(["Batch", "LeasedBatch"], "batch")
-    | dict.fromkeys(["MemorySource", "RingDataset", "Source", "check_spec"], "dataset")
+    | dict.fromkeys(["MemorySource", "RingDataset", "TrajectorySource", "check_spec"], "dataset")
     | dict.fromkeys(["Experience"], "experience")
     | dict.fromkeys(["Mixture", "StaticSet"], "static")
     | dict.fromkeys(["Coverage", "Read", "WindowView", "cut"], "windows"),

@@ -27,7 +27,7 @@ _POLL_S = 0.05
 """Longest single wait of one rank among several [s]; all ranks wait for the slowest in each round."""
 
 
-class Source(Protocol):
+class TrajectorySource(Protocol):
     """Where trajectories come from: a ring that streams them, or a fixed set in memory (`MemorySource`)."""
 
     def acquire(self, batch_size: int, timeout_s: float, *, rng: np.random.Generator, partial: bool = False) -> Lease:
@@ -65,7 +65,7 @@ class RingDataset:
 
     def __init__(
         self,
-        source: Source,
+        source: TrajectorySource,
         config: DataConfig,
         *,
         on_starved: Callable[[], None] | None = None,

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from learner.inference.background import SpeculativePolicy, make_policy
     from learner.inference.chunking import LatePolicy
     from learner.inference.config import SaiConfig
-    from learner.inference.policy import Inference, Outcome, Policy
+    from learner.inference.policy import ChunkOrigin, Inference, Policy
     from learner.inference.policy_file import Setup, load_agent, load_setup, save_agent
 
 __all__ = [
+    "ChunkOrigin",
     "Inference",
     "LatePolicy",
-    "Outcome",
     "Policy",
     "SaiConfig",
     "Setup",
@@ -32,6 +32,6 @@ __getattr__, __dir__ = public(
     dict.fromkeys(["SpeculativePolicy", "make_policy"], "background")
     | dict.fromkeys(["LatePolicy"], "chunking")
     | dict.fromkeys(["SaiConfig"], "config")
-    | dict.fromkeys(["Inference", "Outcome", "Policy"], "policy")
+    | dict.fromkeys(["Inference", "ChunkOrigin", "Policy"], "policy")
     | dict.fromkeys(["Setup", "load_agent", "load_setup", "save_agent"], "policy_file"),
 )

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embodichain.errors import EmbodiChainError, LearnerError
-from embodichain.types import Limits
+from embodichain.types import ChannelLimits
 from learner.backbone.grid import Grid
 from learner.inference.chunking import LatePolicy
 from learner.inference.config import SaiConfig
-from learner.inference.policy import Outcome, Policy
+from learner.inference.policy import ChunkOrigin, Policy
 from learner.models.agent import Agent
 from learner.models.world_model import Mode, Noise, Prepared, Seen, Started
 
@@ -137,7 +137,7 @@ class SpeculativePolicy(Policy):
             pending, self._pending = self._pending, None
             memory, started, self._made = pending.future.result()
             waited = time.perf_counter() - began
-            chunk = self._complete(memory, started, pending.surrogate.measured_BA, Outcome.BLIND, began, waited)
+            chunk = self._complete(memory, started, pending.surrogate.measured_BA, ChunkOrigin.BLIND, began, waited)
         self._lost, self._basis, self._measured = self._lost + 1, memory, pending.surrogate.measured_BA
         self._speculate(chunk)
         return chunk
@@ -183,28 +183,28 @@ class SpeculativePolicy(Policy):
             return super()._generate(like, measured, began)
         if time.perf_counter() - pending.begun_s > self.config.expires_s:
             pending.stop.set()
-            started, waited, outcome = self._agent.model.unbegun(pending.noise), 0.0, Outcome.EXPIRED
+            started, waited, outcome = self._agent.model.unbegun(pending.noise), 0.0, ChunkOrigin.EXPIRED
         else:
             started, waited, outcome = self._join(pending)
         expected = pending.surrogate.measured_BA
         return self._complete(self._memory, started, measured, outcome, began, waited, expected)
 
-    def _join(self, pending: _Speculation) -> tuple[Started, float, Outcome]:
+    def _join(self, pending: _Speculation) -> tuple[Started, float, ChunkOrigin]:
         """Returns the state of generation after Phase 1, the time waited for it [s], and whether it was stopped before its end."""
         waiting = time.perf_counter()
         if pending.stop.is_set() and pending.future.cancelled():  # by an observation that was refused in the end
-            return self._agent.model.unbegun(pending.noise), 0.0, Outcome.TAKEN_OVER
+            return self._agent.model.unbegun(pending.noise), 0.0, ChunkOrigin.TAKEN_OVER
         patience = None if math.isinf(self.config.patience_s) else self.config.patience_s
         try:
             _, started, self._made = pending.future.result(timeout=patience)
-            outcome = Outcome.SPECULATED
+            outcome = ChunkOrigin.SPECULATED
         except Unfinished:
             pending.stop.set()
             if pending.future.cancel():  # Phase 1 had not started: the worker is busy with other policies
                 started = self._agent.model.unbegun(pending.noise)
             else:
                 _, started, self._made = pending.future.result()
-            outcome = Outcome.TAKEN_OVER
+            outcome = ChunkOrigin.TAKEN_OVER
         except CancelledError:
             raise LearnerError("the background worker was shut down while a policy still uses it") from None
         return started, time.perf_counter() - waiting, outcome
@@ -218,7 +218,7 @@ class SpeculativePolicy(Policy):
         memory: Any,
         started: Started,
         measured: Tensor,
-        outcome: Outcome,
+        outcome: ChunkOrigin,
         began: float,
         waited_s: float,
         expected: Tensor | None = None,
@@ -277,7 +277,7 @@ def make_policy(
     *,
     seed: int = 0,
     worker: Executor | None = None,
-    limits: Limits | None = None,
+    limits: ChannelLimits | None = None,
 ) -> Policy:
     """Makes the policy of an agent of any family, for a robot with these `limits`.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from embodichain.errors import ConfigError
 from learner.inference.config import SaiConfig
-from learner.inference.policy import Outcome, Policy
+from learner.inference.policy import ChunkOrigin, Policy
 from learner.models.agent import Agent
 from learner.models.world_model import Mode, Prefix
 
@@ -44,7 +44,7 @@ class LatePolicy(Policy):
         under_way = normalizer.actions(torch.from_numpy(left)[None].to(measured), measured)
         noise = model.noise(like, self._generator)
         decision = model.decide_from(self._memory, noise, Prefix(under_way, self._delay), self._reading, self._grid, self._mode)
-        chunk = self._release(decision, measured, Outcome.LATE, began)
+        chunk = self._release(decision, measured, ChunkOrigin.LATE, began)
         chunk[: self._delay] = left[: self._delay]
         self._executed = normalizer.actions(torch.from_numpy(chunk)[None].to(measured), measured)
         return chunk

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embodichain.errors import EmbodiChainError, LearnerError
-from embodichain.types import Limits
+from embodichain.types import ChannelLimits
 from learner.backbone.grid import Grid
 from learner.models.agent import Agent
 from learner.models.world_model import Decision, Prepared, Seen, State, TextMemory
 
 
-class Outcome(StrEnum):
+class ChunkOrigin(StrEnum):
     """How a chunk came about."""
 
     SYNCHRONOUS = "synchronous"
@@ -41,7 +41,7 @@ class Outcome(StrEnum):
 class Inference:
     """The latency of the last chunk for its caller: total time, and the part spent waiting for the background [s]."""
 
-    outcome: Outcome
+    outcome: ChunkOrigin
     evaluations: Mapping[str, int]
     """Network evaluations that the caller waited for, by stage."""
     blocking_s: float
@@ -81,7 +81,7 @@ class Policy:
         """Normalised latents of the last real frame, float32 [N, C]."""
         self.last: Inference | None = None
         """The latency of the last chunk."""
-        self.limits: Limits | None = None
+        self.limits: ChannelLimits | None = None
         """Limits of the robot: measurements outside are refused, and commands are clipped to them. None means no limits."""
         self.rest: NDArray[np.float32] = np.zeros((0, self.action_dim), np.float32)
         """Actions of the last decision beyond its chunk, [H - K, A], physical and absolute; executed if the next one is late."""
@@ -240,13 +240,13 @@ class Policy:
         """Decides from the present memory; returns the chunk in physical units. `like` are the frame's latents."""
         model = self._agent.model
         decision = model.decide(self._memory, model.noise(like, self._generator), self._reading, self._grid)
-        return self._release(decision, measured, Outcome.SYNCHRONOUS, began)
+        return self._release(decision, measured, ChunkOrigin.SYNCHRONOUS, began)
 
     def _release(
         self,
         decision: Decision,
         measured: Tensor,
-        outcome: Outcome,
+        outcome: ChunkOrigin,
         began: float,
         waited_s: float = 0.0,
         expected: Tensor | None = None,

@@ -29,7 +29,7 @@ from learner.models.normalize import Measurement, Normalizer
 from learner.records.run_folder import command_line
 from learner.runs.frame_training import Told, learn, save_record
 from learner.runs.frames_config import FastRunConfig, MotionRunConfig, VaeRunConfig, VqRunConfig
-from learner.vision.camera_frames import Views
+from learner.vision.camera_frames import CameraFrames
 
 
 def train_autoencoder(config: VaeRunConfig) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def train_autoencoder(config: VaeRunConfig) -> dict[str, Any]:
     """
     vae, last = Vae(config.vae.seed), []
 
-    def fit(frames: Iterator[Views], told: Told) -> int:
+    def fit(frames: Iterator[CameraFrames], told: Told) -> int:
         last.append(next(frames))
         return train_vae(vae, frames, config.vae, told)
 
@@ -59,7 +59,7 @@ def train_codes(config: VqRunConfig) -> dict[str, Any]:
     """Trains and saves a vector-quantised autoencoder; returns the record. Raises RunError when `config.out` holds one already."""
     model, used = VqAutoencoder(config.vq.seed), []
 
-    def fit(frames: Iterator[Views], told: Told) -> int:
+    def fit(frames: Iterator[CameraFrames], told: Told) -> int:
         def note(step: int, ratio: float, perplexity: float) -> bool:
             used.append(perplexity)
             return told(step, ratio)
@@ -81,7 +81,7 @@ def train_extractor(config: MotionRunConfig) -> dict[str, Any]:
     extractor = MotionExtractor(CHANNELS * config.motion.merge**2, rows, columns, config.motion.seed)
     moved: list[float] = []
 
-    def fit(frames: Iterator[Views], told: Told) -> int:
+    def fit(frames: Iterator[CameraFrames], told: Told) -> int:
         def note(step: int, ratio: float, share: float) -> bool:
             moved.append(share)
             return told(step, ratio)

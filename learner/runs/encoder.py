@@ -11,14 +11,14 @@ from learner.codecs.dino import Encoder
 from learner.codecs.masked_autoencoding import pretrain
 from learner.runs.frame_training import Told, learn, save_record
 from learner.runs.frames_config import EncoderRunConfig
-from learner.vision.camera_frames import Views
+from learner.vision.camera_frames import CameraFrames
 
 
 def train(config: EncoderRunConfig) -> dict[str, Any]:
     """Trains and saves one encoder; returns its record. Raises RunError when `config.out` holds one already."""
     encoder = Encoder(config.encoder)
 
-    def fit(frames: Iterator[Views], told: Told) -> int:
+    def fit(frames: Iterator[CameraFrames], told: Told) -> int:
         return pretrain(encoder, frames, config.pretrain, lambda step, _, hidden: told(step, hidden))
 
     record, errors = learn(config, "encoder", config.pretrain.steps, "error on hidden patches", fit)

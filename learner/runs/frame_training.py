@@ -21,7 +21,7 @@ from learner.records.interrupt import Interrupt
 from learner.records.run_folder import command_line
 from learner.runs.engines import open_engine
 from learner.runs.frames_config import FramesConfig
-from learner.vision.camera_frames import Views
+from learner.vision.camera_frames import CameraFrames
 
 
 class FrameStream:
@@ -33,7 +33,7 @@ class FrameStream:
         self.wait_s = 0.0
         """Time spent waiting for trajectories [s]."""
 
-    def __iter__(self) -> Iterator[Views]:
+    def __iter__(self) -> Iterator[CameraFrames]:
         """Endless while the engine runs; raises the engine's error, or RingTimeout."""
         poll_s = 0.0 if self._config.stream.engine == "serial" else 0.1
         began = time.monotonic()
@@ -62,7 +62,7 @@ class FrameStream:
         frames = int(trajectory["num_chunks"]) + 1
         if self._config.clip > 1:
             return self._pick_clips(trajectory, frames)
-        present = {name: trajectory[name][:frames] for name in Views._fields if name in trajectory}
+        present = {name: trajectory[name][:frames] for name in CameraFrames._fields if name in trajectory}
         count = frames * present["rgb"].shape[1]
         chosen = self._rng.choice(count, self._config.images, replace=self._config.images > count)
         return {name: array.reshape(count, *array.shape[2:])[chosen] for name, array in present.items()}
@@ -77,8 +77,8 @@ class FrameStream:
         return {"rgb": np.stack(found)}
 
     @staticmethod
-    def _views(picked: list[dict[str, np.ndarray]]) -> Views:
-        return Views(**{name: torch.from_numpy(np.concatenate([part[name] for part in picked])) for name in picked[0]})
+    def _views(picked: list[dict[str, np.ndarray]]) -> CameraFrames:
+        return CameraFrames(**{name: torch.from_numpy(np.concatenate([part[name] for part in picked])) for name in picked[0]})
 
 
 Told = Callable[[int, float], bool]
@@ -86,7 +86,7 @@ Told = Callable[[int, float], bool]
 
 
 def learn(
-    config: FramesConfig, what: str, steps: int, figure: str, train: Callable[[Iterator[Views], Told], int]
+    config: FramesConfig, what: str, steps: int, figure: str, train: Callable[[Iterator[CameraFrames], Told], int]
 ) -> tuple[dict[str, Any], list[float]]:
     """Streams frames into `train`, which must call its second argument after each step; shows the mean figure of 50 steps.
 

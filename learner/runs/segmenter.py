@@ -11,7 +11,7 @@ import torch
 from learner.reporting.pictures import save_found
 from learner.runs.frame_training import Told, learn, save_record
 from learner.runs.frames_config import SegmenterRunConfig
-from learner.vision.camera_frames import Views
+from learner.vision.camera_frames import CameraFrames
 from learner.vision.segmenter import Segmenter, objects_of, save_segmenter, train_segmenter
 
 
@@ -19,14 +19,14 @@ def train(config: SegmenterRunConfig) -> dict[str, Any]:
     """Trains and saves one segmenter; returns its record. Raises RunError when `config.out` holds one already."""
     segmenter = Segmenter(config.segmenter.channels, config.segmenter.seed)
 
-    last: list[Views] = []
+    last: list[CameraFrames] = []
 
-    def kept(frames: Iterator[Views]) -> Iterator[Views]:
+    def kept(frames: Iterator[CameraFrames]) -> Iterator[CameraFrames]:
         for views in frames:
             last[:] = [views]
             yield views
 
-    def fit(frames: Iterator[Views], told: Told) -> int:
+    def fit(frames: Iterator[CameraFrames], told: Told) -> int:
         return train_segmenter(segmenter, kept(frames), config.segmenter, lambda step, fitted: told(step, fitted.overlap))
 
     record, overlaps = learn(config, "segmenter", config.segmenter.steps, "overlap of objects", fit)

@@ -37,7 +37,7 @@ from learner.runs.lives import Testament, all_rings, begin, book
 from learner.runs.nodes import check_shared, learn_on_nodes
 from learner.runs.rank_processes import companions, learn_beside
 from learner.runs.static import NoEngine, open_mixture
-from learner.runs.watching import Patience, Watch
+from learner.runs.watching import StepCallback, WaitCallback
 from learner.runs.wishes import Wishes
 from learner.training.checkpoint_file import check_resumable, saved_stream_state
 from learner.training.module import AgentModule, RingDataModule, fit
@@ -69,7 +69,7 @@ class Streamed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class RingPart:
     """What happened at one ring of a run, of whose numbers and workers it had a share."""
 
     engine: EngineReport
@@ -125,7 +125,7 @@ def stream_and_learn(
     return proven(config, folder, parts)
 
 
-def proven(config: RunConfig, folder: RunFolder, parts: Sequence[Part]) -> Streamed:
+def proven(config: RunConfig, folder: RunFolder, parts: Sequence[RingPart]) -> Streamed:
     """The result of a run from what happened at each of its rings; raises IntegrityError as `stream_and_learn` does."""
     first, *_ = parts
     book, *others = ledgers(folder.path)
@@ -164,7 +164,7 @@ def stream(
     stopped: Callable[[], bool],
     accepted: Callable[[], None] = lambda: None,
     team: Team | None = None,
-) -> Part:
+) -> RingPart:
     """Makes a ring, fills it and learns from it, as in `stream_and_learn`. With a `team`, several processes do so at once.
 
     The files are those of the ring (`folder.number`); only the first ring's process writes the checkpoint, and loggers' curves.
@@ -200,7 +200,7 @@ def stream(
         else:
             ranks = team.ranks
             ranks.exchange(str(ring.path))  # for the other ranks of this ring, which begin now
-        patience = Patience(engine, ring, board, stopped)
+        patience = WaitCallback(engine, ring, board, stopped)
         dataset = RingDataset(
             ring if mixture is None else mixture,
             config.learner.data,
@@ -219,7 +219,7 @@ def stream(
         )
         measured = MeasuredLoss(measure, metrics, folder) if measure is not None else None
         wishes = Wishes(folder, ring, ledger, metrics)
-        watch = Watch(config, ring, engine, metrics, board, stopped, patience, measured, wishes)
+        watch = StepCallback(config, ring, engine, metrics, board, stopped, patience, measured, wishes)
         board.update("stream and learn", 0, config.stream.limit or config.train.steps, "filling the ring")
         accepted()
         ledger.bound(config.trajectory_bound)
@@ -242,7 +242,7 @@ def stream(
         watch.stream(steps)
         slot_bytes = RingLayout.of(ring.spec).slot_bytes
         complete = engine.exhausted and not stopped()
-    return Part(
+    return RingPart(
         engine=engine.report,
         new_published=engine.report.published - before,
         steps=steps,
@@ -270,7 +270,7 @@ def learn_on_node(
     folder: RunFolder,
     resume: bool,
     accepted: Callable[[], None],
-) -> Part | None:
+) -> RingPart | None:
     """The learner at `place` among those of a node; what happened at the node's ring, of the one that owns it."""
     check_shared(folder)
     torch.set_num_threads(config.learner.threads)

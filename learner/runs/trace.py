@@ -37,7 +37,7 @@ _DECIDES = ("mujoco", "numba", "numpy")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Read:
+class LedgerRead:
     """One read of a trajectory, from the ledger."""
 
     step: int
@@ -86,12 +86,12 @@ def _records(folder: RunFolder) -> NDArray[np.void]:
     return np.concatenate([load(book)[0] for book in ledgers(folder.path)])
 
 
-def reads_of(folder: RunFolder, packed: int) -> list[Read]:
+def reads_of(folder: RunFolder, packed: int) -> list[LedgerRead]:
     """Every read of one trajectory, in order, including reads that a resume from a checkpoint undid."""
     records = _records(folder)
     rows = records[(records["event"] == Event.READ) & (records["trajectory_id"] == packed)]
     return [
-        Read(step=int(row["step"]), read_index=int(index), age_s=float(row["age_s"]), time_s=float(row["time_s"]))
+        LedgerRead(step=int(row["step"]), read_index=int(index), age_s=float(row["age_s"]), time_s=float(row["time_s"]))
         for row, index in zip(rows, read_indices(rows), strict=True)
     ]
 
@@ -145,7 +145,7 @@ def record_of(config: WorldConfig, world: World, again: Resimulated, identity: T
     }
 
 
-class Record(NamedTuple):
+class EpisodeRecord(NamedTuple):
     """The parts of a record file that determine the episode."""
 
     world: WorldConfig
@@ -155,7 +155,7 @@ class Record(NamedTuple):
     whole: Mapping[str, Any]
 
 
-def read_record(path: Path) -> Record:
+def read_record(path: Path) -> EpisodeRecord:
     """Reads a record made by `record_of`; raises RunError for any other file."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -167,7 +167,7 @@ def read_record(path: Path) -> Record:
         ) from error
     if format_ != FORMAT:
         raise RunError(f"{path} has format {format_}, this version reads {FORMAT}: use the version that wrote it")
-    return Record(config, number, fields, record)
+    return EpisodeRecord(config, number, fields, record)
 
 
 def replay(path: Path, progress: Progress) -> tuple[dict[str, Any], World, Resimulated]:

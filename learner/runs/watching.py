@@ -18,7 +18,7 @@ from learner.runs.config import RunConfig
 from learner.runs.held_out_loss import MeasuredLoss
 from learner.runs.wishes import Wishes
 
-__all__ = ["Patience", "Watch", "keep_instances"]
+__all__ = ["StepCallback", "WaitCallback", "keep_instances"]
 
 _STREAM_EVERY_S = 2.0
 _TELL_EVERY_S = 10.0
@@ -26,7 +26,7 @@ _TOLD_STEPS = 50
 """Number of steps over which the E reported to the engine is averaged."""
 
 
-class Patience:
+class WaitCallback:
     """Called repeatedly while the learner waits: lets the engine produce, and shows what the learner waits for."""
 
     def __init__(self, engine: AnyEngine, ring: AnyRing, board: Board, stopped: Callable[[], bool]) -> None:
@@ -58,7 +58,7 @@ def keep_instances(report: EngineReport, folder: Path) -> None:
             write_whole(file, json.dumps({name: value for name, value in known.items() if name != "scenes"}, indent=1))
 
 
-class Watch:
+class StepCallback:
     """Called after every training step: writes metrics, updates the progress bar, checks whether to stop."""
 
     def __init__(
@@ -69,7 +69,7 @@ class Watch:
         metrics: MetricsWriter,
         board: Board,
         stopped: Callable[[], bool],
-        patience: Patience,
+        patience: WaitCallback,
         measured: MeasuredLoss | None,
         wishes: Wishes,
     ) -> None:

@@ -33,7 +33,7 @@ from learner.models.world_model import Mode
 from learner.serving.budget import Memory
 from learner.serving.config import ServeConfig
 from learner.serving.dialects.lingbot import LingbotConnection
-from learner.serving.sessions import Connection, Embodiment, Reader
+from learner.serving.sessions import Connection, Embodiment, MessageReader
 from learner.serving.wire import pack, unpack
 
 _LOG = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class PolicyServer:
 
     def __init__(self, agent: Agent, body: Embodiment, config: ServeConfig, extra: dict[str, Any] | None = None) -> None:
         self._agent, self._body, self._config = agent, body, config
-        self._reader = Reader(body, config.rename)
+        self._reader = MessageReader(body, config.rename)
         if config.sai is not None:
             agent.model.check(Mode(config.sai.variant, config.sai.s_mid))  # fail at the start, not at the first request
         self._compute = thinking_thread("infer")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import unknown
-from embodichain.types import ACTION_DIM, INSTRUCTION_BYTES, Limits
+from embodichain.types import ACTION_DIM, INSTRUCTION_BYTES, ChannelLimits
 from learner.inference.policy import Policy
 from learner.serving.budget import Memory, RequestError
 
@@ -42,7 +42,7 @@ class Embodiment:
     """K, control steps between two frames."""
     home: NDArray[np.float64]
     """A valid native state, [native], for warming up."""
-    limits: Limits
+    limits: ChannelLimits
     """Limits in the unified representation: states beyond them are refused, and replies are clipped to them."""
     encode: Callable[[NDArray[np.float64]], NDArray[np.float32]]
     decode: Callable[[NDArray[np.float32]], NDArray[np.float64]]
@@ -58,7 +58,7 @@ class Observation:
     native: bool
 
 
-class Reader:
+class MessageReader:
     """Turns messages into observations; refuses anything that the model was not trained on.
 
     `rename` maps a client's keys to those of this server: {"observation/image": "images/head", "observation/state": "state"}. Parts
@@ -195,7 +195,7 @@ class Connection:
     times_everything = False
 
     def __init__(
-        self, make_policy: Callable[[], Policy], reader: Reader, body: Embodiment, *, max_sessions: int, memory: Memory
+        self, make_policy: Callable[[], Policy], reader: MessageReader, body: Embodiment, *, max_sessions: int, memory: Memory
     ) -> None:
         self._make_policy = make_policy
         self._memory = memory

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from embodichain.lazy import public
 
 if TYPE_CHECKING:
-    from learner.vision.camera_frames import Views
+    from learner.vision.camera_frames import CameraFrames
     from learner.vision.config import SegmenterConfig
     from learner.vision.pretrained import load_dinov3, load_umt5, new_dinov3
     from learner.vision.probe import Probe, ProbeConfig
     from learner.vision.segmenter import Segmenter, load_segmenter, save_segmenter, train_segmenter
 
 __all__ = [
+    "CameraFrames",
     "Probe",
     "ProbeConfig",
     "Segmenter",
     "SegmenterConfig",
-    "Views",
     "load_dinov3",
     "load_segmenter",
     "load_umt5",
@@ -29,7 +29,7 @@ __all__ = [
 
 __getattr__, __dir__ = public(
     __name__,
-    dict.fromkeys(["Views"], "camera_frames")
+    dict.fromkeys(["CameraFrames"], "camera_frames")
     | dict.fromkeys(["SegmenterConfig"], "config")
     | dict.fromkeys(["load_dinov3", "load_umt5", "new_dinov3"], "pretrained")
     | dict.fromkeys(["Probe", "ProbeConfig"], "probe")

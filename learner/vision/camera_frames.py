@@ -10,7 +10,7 @@ KINDS = ("room", "table", "robot", "object")
 """Classes of pixels; all objects are one class, because their numbers mean different things in different tasks."""
 
 
-class Views(NamedTuple):
+class CameraFrames(NamedTuple):
     """Camera frames: colours, and depth and segmentation if the stream carries them."""
 
     rgb: Tensor

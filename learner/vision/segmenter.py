@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from embodichain.errors import ConfigError, LearnerError
 from learner.records.shipped import SHIPPED_WEIGHTS
 from learner.records.weight_files import mismatches, read_weights, write_weights
-from learner.vision.camera_frames import KINDS, Views
+from learner.vision.camera_frames import KINDS, CameraFrames
 from learner.vision.config import BUILTIN, SegmenterConfig
 
 MOMENTS = 6
@@ -101,7 +101,7 @@ def image_moments(shares: Tensor) -> Tensor:
     return torch.stack([(area / (height * width)).sqrt(), x, y, spread.sqrt(), (xx - yy) / round_, 2.0 * xy / round_], dim=1)
 
 
-def objects_of(views: Views) -> Tensor:
+def objects_of(views: CameraFrames) -> Tensor:
     """Which pixels show objects, bool [B, h, w]; raises ConfigError for views without segmentation."""
     if views.segmentation is None:
         raise ConfigError("a segmenter learns from segmentation, which this stream lacks: set world.segmentation true")
@@ -119,7 +119,7 @@ OnFit = Callable[[int, Fit], bool]
 """Called after every step with its number and quality; returns True to end the training."""
 
 
-def train_segmenter(segmenter: Segmenter, images: Iterator[Views], config: SegmenterConfig, on_step: OnFit) -> int:
+def train_segmenter(segmenter: Segmenter, images: Iterator[CameraFrames], config: SegmenterConfig, on_step: OnFit) -> int:
     """Trains `segmenter` in place on batches of views by cross entropy; returns the number of steps made.
 
     Ends after `config.steps`, when `images` ends, or when `on_step` says so. Raises ConfigError for views without segmentation and

@@ -11,7 +11,7 @@ from foreign_cases import joint, link
 from PIL import Image
 
 from embodichain.assets.chain import optimize, settings
-from embodichain.assets.families.parts import Fate
+from embodichain.assets.families.parts import Preservation
 from embodichain.assets.geometry.shapes import signed_volume
 from embodichain.assets.reading.files import FileFacts, from_file
 from embodichain.assets.reading.files import FileJob as Job
@@ -66,7 +66,7 @@ def test_a_chain_of_mimicry_stays_and_a_ring_is_cut_once(tmp_path):
     assert not rows(chain, "mimic")
     ring = from_file(robot(tmp_path, "ring", *fingers(*(follow.format(f"j{(n + 1) % 3}", 2, 0) for n in range(3)))), FREE)
     (row,) = rows(ring, "mimic").values()
-    assert (row.of, row.fate) == ("j0", Fate.DROPPED)
+    assert (row.of, row.fate) == ("j0", Preservation.DROPPED)
     assert "follows it in turn" in row.reason
     assert {j.name: j.mimic.joint for j in ring.joints if j.mimic} == {"j1": "j2", "j2": "j0"}
 
@@ -228,7 +228,7 @@ def test_what_a_stage_cannot_compose_is_told(other, reason, tmp_path):
     source = from_file(tmp_path / "one.usda", FREE)
     row = rows(source, "composition")["one.usda"]
     assert reason in row.stated
-    assert row.fate is Fate.DROPPED
+    assert row.fate is Preservation.DROPPED
 
 
 def test_points_far_from_the_origin_keep_their_shape_or_are_refused(tmp_path):

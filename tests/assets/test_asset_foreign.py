@@ -13,8 +13,8 @@ from PIL import Image
 
 from embodichain.assets.chain import batch, fidelity, foreign_stages, optimize, posture, publish, settings
 from embodichain.assets.chain import referee as referee_room
-from embodichain.assets.chain.referee import State, referee
-from embodichain.assets.families.parts import Fate, Stated
+from embodichain.assets.chain.referee import Agreement, referee
+from embodichain.assets.families.parts import Preservation, Stated
 from embodichain.assets.geometry.collision import convex_hull, measure, reduce_hull
 from embodichain.assets.geometry.primitives import recognised
 from embodichain.assets.geometry.repair import repair
@@ -97,7 +97,7 @@ def test_the_table_sees_what_changed_without_a_word(built):
     assert fidelity.unexplained(fidelity.table(raw, asset, ())) == []
     heavier = replace(asset, bodies=(replace(asset.bodies[0], mass=asset.bodies[0].mass * 1.001),))
     (row,) = fidelity.unexplained(fidelity.table(raw, heavier, ()))
-    assert (row.of, row.what, row.fate) == ("base", "mass", Fate.CHANGED)
+    assert (row.of, row.what, row.fate) == ("base", "mass", Preservation.CHANGED)
 
 
 def test_a_rotated_inertia_is_the_one_that_mujoco_reads(built):
@@ -149,7 +149,7 @@ def test_what_nobody_reads_of_a_urdf_is_listed(tmp_path):
         "<gazebo><static>true</static></gazebo></robot>"
     )
     rows = {(row.of, row.what): row.fate for row in read_urdf(path).fidelity}
-    assert rows == {("a", "colour"): Fate.DROPPED, ("r", "gazebo"): Fate.DROPPED}
+    assert rows == {("a", "colour"): Preservation.DROPPED, ("r", "gazebo"): Preservation.DROPPED}
 
 
 @pytest.mark.parametrize("kind", list(ShapeKind))
@@ -344,7 +344,7 @@ def test_inertials_that_are_no_numbers_are_listed(tmp_path):
         link = foreign_cases.link("a", (0.1, 0.1, 0.1), (0, 0, 0), f'<inertial><mass value="{mass}"/>{moments}</inertial>')
         (tmp_path / "odd.urdf").write_text(f'<robot name="r">{link}</robot>')
         (row,) = read_urdf(tmp_path / "odd.urdf").fidelity
-        assert (row.of, row.what, row.fate) == ("a", what, Fate.DROPPED)
+        assert (row.of, row.what, row.fate) == ("a", what, Preservation.DROPPED)
 
 
 def test_a_word_in_a_name_that_the_size_belies_decides_no_material(tmp_path):
@@ -405,16 +405,16 @@ def test_the_referee_asks_for_what_the_source_states_and_not_for_what_was_read(b
     with monkeypatch.context() as patched:
         patched.setitem(referee_room.READERS, ".urdf", forgetful)
         states = {verdict.what: verdict.state for verdict in referee(heavier, asset)}
-    assert states["mass [kg]"] is State.DIFFERENT
+    assert states["mass [kg]"] is Agreement.DIFFERENT
     renamed = case.path.with_name("renamed.urdf")
     renamed.write_text(case.path.read_text().replace('"base"', '"elsewhere"'))
-    assert State.LOST in {verdict.state for verdict in referee(renamed, asset)}
+    assert Agreement.LOST in {verdict.state for verdict in referee(renamed, asset)}
     free = replace(built["grip"][3], joints=())
     assert {"lower", "upper"} <= {one.what for one in referee(built["grip"][0].path, free) if one.compared}
     limits = built["grip"][0].path.read_text().replace('"right"', '"wrong"')
     built["grip"][0].path.with_name("wrong.urdf").write_text(limits)
     found = referee(built["grip"][0].path.with_name("wrong.urdf"), built["grip"][3])
-    assert {one.state for one in found if one.of == "wrong"} == {State.LOST}
+    assert {one.state for one in found if one.of == "wrong"} == {Agreement.LOST}
     trimesh.creation.box((0.05, 0.05, 0.05)).export(tmp_path / "box.glb")
     assert main(["asset", "referee", str(tmp_path / "box.glb"), "--json"]) == 1
     rows = json.loads(capsys.readouterr().out)["verdicts"]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from embodichain.assets.families.parts import Fate
+from embodichain.assets.families.parts import Preservation
 from embodichain.assets.reading.usd_source import read_usd
 from embodichain.types import JointKind, ShapeKind
 
@@ -93,7 +93,7 @@ def test_masses_below_a_body_are_read_or_listed(tmp_path):
     stated = "   float physics:density = 700\n   point3f physics:centerOfMass = (0.01, 0, 0)\n"
     reading = stage(tmp_path / "s.usda", f"{body}{cube('c', 0.05, stated, schemas)} }}\n")
     assert reading.parts[0].stated.density == pytest.approx(700.0)
-    assert [(row.what, row.fate) for row in reading.fidelity] == [("physics:centerOfMass", Fate.DROPPED)]
+    assert [(row.what, row.fate) for row in reading.fidelity] == [("physics:centerOfMass", Preservation.DROPPED)]
 
 
 def test_drives_of_axes_that_a_joint_does_not_have_are_listed(tmp_path):

@@ -175,4 +175,4 @@ def test_a_half_made_folder_is_no_asset(shown, tmp_path):
     shutil.copytree(shown / "bottle", tmp_path / "bottle")
     shutil.copytree(shown / "bottle" / "bottle_000", tmp_path / "bottle" / ".bottle_001.77.tmp")
     assert [file.stem for file in publish.finished(tmp_path)] == ["bottle_000"]
-    assert gallery.Exhibit.load(publish.finished(tmp_path)[0]).report["category"] == "bottle"
+    assert gallery.GalleryEntry.load(publish.finished(tmp_path)[0]).report["category"] == "bottle"

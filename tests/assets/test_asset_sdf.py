@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from embodichain.assets.families.parts import Fate
+from embodichain.assets.families.parts import Preservation
 from embodichain.assets.reading.sdf import read_sdf
 from embodichain.assets.reading.urdf import read_urdf
 from embodichain.errors import AssetError
@@ -164,7 +164,7 @@ def test_included_models_bring_their_frames_and_static_ones_are_bolted(tmp_path)
     assert {part.name: part.pose.position for part in reading.parts} == {"left_body": (1, 0, 1), "cup_body": (2, 0, 1)}
     assert [(joint.parent, joint.child) for joint in reading.joints] == [("", "cup_body")]
     assert (tmp_path / "cup" / "model.sdf").resolve() in reading.files
-    assert {row.what for row in reading.fidelity if row.fate is Fate.DROPPED} >= {"collision plane"}
+    assert {row.what for row in reading.fidelity if row.fate is Preservation.DROPPED} >= {"collision plane"}
 
 
 def test_a_joint_that_is_locked_away_from_zero_holds_its_child_there(tmp_path):

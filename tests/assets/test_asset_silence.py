@@ -11,7 +11,7 @@ from mujoco import MjModel
 from PIL import Image
 
 from embodichain.assets.chain import optimize, settings
-from embodichain.assets.families.parts import Fate
+from embodichain.assets.families.parts import Preservation
 from embodichain.assets.geometry.bands import banded_distances
 from embodichain.assets.geometry.openings import thickened
 from embodichain.assets.geometry.shapes import face_areas
@@ -71,7 +71,7 @@ CUBE = """int[] faceVertexCounts = [4, 4, 4, 4, 4, 4]
 def read(file):
     """The source in a file, and the rows of what it lost by (of, what)."""
     source = FileJob(path=file, facts=FileFacts(licence="CC0-1.0", unit="m" if file.suffix in (".obj", ".glb") else "")).source()
-    return source, {(row.of, row.what): row for row in source.fidelity if row.fate is not Fate.KEPT}
+    return source, {(row.of, row.what): row for row in source.fidelity if row.fate is not Preservation.KEPT}
 
 
 def saved(folder, name, text):

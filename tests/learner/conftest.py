@@ -1,6 +1,6 @@
 import pytest
 import torch
-from learner_parts import HORIZON, NAMES, SIDE, trajectory
+from learner_parts import HORIZON, NAMES, SIDE, SMALL, fitted, shaken, trajectory
 
 from embodichain import robots
 from embodichain.motion.action import ActionCodec
@@ -48,3 +48,11 @@ def body(codec):
         encode=codec.encode,
         decode=codec.decode,
     )
+
+
+@pytest.fixture(scope="module")
+def agent(trajectories):
+    """A small agent with random weights, whose outputs differ for different inputs."""
+    made = fitted(SMALL, RingDataset(MemorySource(trajectories), DataConfig(batch_size=4, window=3)))
+    shaken(made.model)
+    return made

@@ -123,3 +123,14 @@ def window(batch: int = 2, steps: int = 4, seed: int = 0) -> Window:
         actions_BTKA=normal(batch, steps, CHUNK, 30),
         text_BLC=normal(batch, 3, 5),
     )
+
+
+def draws_of(model: Clwm, w: Window, seed: int = 0):
+    """The random part of a training step."""
+    return model.draw(w, torch.Generator().manual_seed(seed))
+
+
+def frame(t: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures and measured state of a frame of the first trajectory, again from the beginning after six."""
+    episode = trajectory(0)
+    return episode["rgb"][t % 6], episode["proprio"][t % 6]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from learner_parts import SMALL, fitted, shaken, trajectory
+from learner_parts import SMALL, fitted, frame, shaken
 from torch import nn
 
 from embodichain.types import CHUNK
@@ -13,7 +13,7 @@ from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset
 from learner.inference.background import SpeculativePolicy, make_policy
 from learner.inference.config import SaiConfig
-from learner.inference.policy import Outcome, Policy
+from learner.inference.policy import ChunkOrigin, Policy
 from learner.memory.kv_cache import Kind
 from learner.models.lingbot_va.config import LingbotConfig
 from learner.models.world_model import Decision, WorldModel
@@ -109,11 +109,6 @@ def causal(trajectories):
     return agent
 
 
-def frame(t: int):
-    episode = trajectory(0)
-    return episode["rgb"][t % 6], episode["proprio"][t % 6]
-
-
 @pytest.mark.parametrize("mode", ["naive", "grounded"])
 def test_chunks_decided_ahead_wait_for_no_evaluation_and_memory_is_that_of_what_happened(causal, mode):
     ahead = SpeculativePolicy(causal, SaiConfig(variant=mode))
@@ -126,7 +121,7 @@ def test_chunks_decided_ahead_wait_for_no_evaluation_and_memory_is_that_of_what_
         told.act(*frame(t), executed=last)
         last = chunk
         assert ahead.last is not None and (sum(ahead.last.evaluations.values()) == 0) == (t > 0)
-        assert ahead.last.outcome is (Outcome.SPECULATED if t else Outcome.SYNCHRONOUS)
+        assert ahead.last.outcome is (ChunkOrigin.SPECULATED if t else ChunkOrigin.SYNCHRONOUS)
         assert {entry.kind for entry in ahead.memory.memory.entries} == {Kind.REAL}
         for one, two in zip(ahead.memory.memory.entries, told.memory.memory.entries, strict=True):
             assert one.id == two.id
@@ -144,7 +139,7 @@ def test_grounded_and_naive_stand_ins_differ_and_a_lost_frame_is_bridged(causal)
         chunks[mode] = policy.act(*frame(1))
         before = policy.memory
         blind = policy.act_blind()
-        assert policy.memory is before and np.isfinite(blind).all() and policy.last.outcome is Outcome.BLIND
+        assert policy.memory is before and np.isfinite(blind).all() and policy.last.outcome is ChunkOrigin.BLIND
         policy.act(*frame(3))
         assert policy.memory.steps == 3
         policy.close()

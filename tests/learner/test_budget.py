@@ -4,22 +4,13 @@ from functools import partial
 
 import numpy as np
 import pytest
-from learner_parts import LIMITS, PROMPT, SMALL, fitted, request, shaken
+from learner_parts import LIMITS, PROMPT, request
 
 from embodichain.errors import LearnerError
-from learner.data.config import DataConfig
-from learner.data.dataset import MemorySource, RingDataset
 from learner.inference.background import make_policy
 from learner.inference.policy import Policy
 from learner.serving.budget import Memory, RequestError
-from learner.serving.sessions import Connection, Reader
-
-
-@pytest.fixture(scope="module")
-def agent(trajectories):
-    made = fitted(SMALL, RingDataset(MemorySource(trajectories), DataConfig(batch_size=4, window=3)))
-    shaken(made.model)
-    return made
+from learner.serving.sessions import Connection, MessageReader
 
 
 @pytest.fixture
@@ -27,7 +18,9 @@ def connect(agent, body):
     """Makes connections for so many sessions [B], with a memory that has seen none."""
 
     def make(memory: Memory) -> Connection:
-        return Connection(partial(make_policy, agent, None, limits=LIMITS), Reader(body), body, max_sessions=9, memory=memory)
+        return Connection(
+            partial(make_policy, agent, None, limits=LIMITS), MessageReader(body), body, max_sessions=9, memory=memory
+        )
 
     return make
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from learner_parts import GRID, exact_model, window
+from learner_parts import GRID, draws_of, exact_model, window
 
 from embodichain.errors import ConfigError, LearnerError
 from embodichain.types import CHUNK
@@ -18,10 +18,6 @@ from learner.models.clwm.memory import LongTermMemory
 from learner.models.clwm.model import Clwm
 from learner.models.window import Window
 from learner.models.world_model import Seen
-
-
-def draws_of(model: Clwm, w: Window, seed: int = 0):
-    return model.draw(w, torch.Generator().manual_seed(seed))
 
 
 def clean(draws):

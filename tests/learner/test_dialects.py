@@ -26,7 +26,7 @@ from learner.serving.budget import Memory, RequestError
 from learner.serving.config import ServeConfig
 from learner.serving.dialects.lingbot import LingbotConnection
 from learner.serving.server import PolicyServer
-from learner.serving.sessions import Connection, Reader
+from learner.serving.sessions import Connection, MessageReader
 from learner.serving.wire import pack, unpack
 
 SIZES = {"dim": 24, "layers": 2, "heads": 2, "ffn": 32, "time_frequencies": 8, "video_steps": 2, "action_steps": 2}
@@ -60,7 +60,7 @@ def limited(agent) -> Callable[[], Policy]:
 
 
 def connect(agent, body) -> LingbotConnection:
-    connection = LingbotConnection(limited(agent), Reader(body), Memory(1 << 30))
+    connection = LingbotConnection(limited(agent), MessageReader(body), Memory(1 << 30))
     assert connection.answer({"reset": True, "prompt": "turn the switch on"}) == {}
     return connection
 
@@ -133,7 +133,7 @@ def test_decisions_of_several_chunks_come_whole_and_to_other_clients_when_they_a
     assert action.shape == (30, 2, CHUNK)
     connection.answer({"obs": [frame(1), frame(2)], "compute_kv_cache": True, "state": action})
     assert connection.answer({"obs": frame(2)})["action"].shape == (30, 2, CHUNK)
-    plain = Connection(limited(agent), Reader(body), body, max_sessions=2, memory=Memory(1 << 30))
+    plain = Connection(limited(agent), MessageReader(body), body, max_sessions=2, memory=Memory(1 << 30))
     asked = {**frame(0), "prompt": "turn the switch on"}
     short, whole = plain.answer(asked)["actions"], plain.answer({**asked, "reset": True, "horizon": True})["actions"]
     assert short.shape == (CHUNK, 30) and whole.shape == (2 * CHUNK, 30)
@@ -142,11 +142,11 @@ def test_decisions_of_several_chunks_come_whole_and_to_other_clients_when_they_a
 
 def test_sessions_begun_in_this_dialect_count_against_the_memory_too(agent, body):
     known = Memory(1 << 30)
-    one = LingbotConnection(limited(agent), Reader(body), known)
+    one = LingbotConnection(limited(agent), MessageReader(body), known)
     one.answer({"reset": True, "prompt": ""})
     one.answer({"obs": frame(0)})
     tight = Memory(2 * known.each_bytes)
-    begun = [LingbotConnection(limited(agent), Reader(body), tight) for _ in range(4)]
+    begun = [LingbotConnection(limited(agent), MessageReader(body), tight) for _ in range(4)]
     for connection in begun:
         connection.answer({"reset": True, "prompt": ""})  # nobody knows yet what a session takes
     for connection in begun[:2]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from learner_parts import GRID, exact_model, window
+from learner_parts import GRID, draws_of, exact_model, window
 
 from embodichain.errors import ConfigError, LearnerError
 from learner.codecs.config import LatentSpec
@@ -15,10 +15,6 @@ from learner.models.world_model import Seen
 
 SEEING = {"next_frame": NextFrame.CHANGE, "see_imagined": True}
 ONES, CHANNELS = torch.ones(2, 4, dtype=torch.bool), torch.ones(2, 30, dtype=torch.bool)
-
-
-def draws_of(model, w, seed: int = 0):
-    return model.draw(w, torch.Generator().manual_seed(seed))
 
 
 def losses(model, w, draws):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from learner_parts import SMALL, fitted, shaken, trajectory
+from learner_parts import SMALL, fitted, frame, shaken, trajectory
 
 from embodichain.errors import ConfigError, LearnerError
 from embodichain.types import CHUNK
@@ -15,7 +15,7 @@ from learner.data.dataset import MemorySource, RingDataset
 from learner.inference.background import make_policy
 from learner.inference.chunking import LatePolicy
 from learner.inference.config import SaiConfig
-from learner.inference.policy import Outcome
+from learner.inference.policy import ChunkOrigin
 from learner.models.agent import Agent
 from learner.models.world_model import Prefix
 from learner.models.x_wam.config import XwamConfig
@@ -30,11 +30,6 @@ def agent(trajectories):
     return made
 
 
-def frame(t: int):
-    episode = trajectory(0)
-    return episode["rgb"][t % 6], episode["proprio"][t % 6]
-
-
 @pytest.mark.parametrize("mode", ["guided", "prefix"])
 def test_a_late_chunk_begins_with_what_was_left_and_the_model_is_told_it_in_todays_state(agent, mode, monkeypatch):
     told: list[Prefix] = []
@@ -44,10 +39,14 @@ def test_a_late_chunk_begins_with_what_was_left_and_the_model_is_told_it_in_toda
     assert isinstance(policy, LatePolicy)
     policy.begin("turn the switch on")
     first = policy.act(*frame(0))
-    assert policy.last.outcome is Outcome.SYNCHRONOUS and policy.rest.shape == (CHUNK, 30)
+    assert policy.last.outcome is ChunkOrigin.SYNCHRONOUS and policy.rest.shape == (CHUNK, 30)
     left, measured = policy.rest, frame(1)[1]
     second = policy.act(*frame(1))
-    assert policy.last.outcome is Outcome.LATE and np.array_equal(second[:5], left[:5]) and not np.array_equal(second[5:], left[5:])
+    assert (
+        policy.last.outcome is ChunkOrigin.LATE
+        and np.array_equal(second[:5], left[:5])
+        and not np.array_equal(second[5:], left[5:])
+    )
     (prefix,) = told
     assert prefix.delay == 5
     joints = agent.normalizer.physical_actions(prefix.actions_BHA, torch.from_numpy(measured)[None])[0].numpy()

@@ -12,7 +12,7 @@ from learner.codecs.config import LatentSpec
 from learner.models.clwm.config import ClwmConfig
 from learner.models.clwm.inputs import Noise
 from learner.models.clwm.model import Clwm
-from learner.models.clwm.speculate import Split, finish, start
+from learner.models.clwm.speculate import StepsAhead, finish, start
 from learner.models.window import Window
 from learner.models.world_model import Mode, Seen
 
@@ -74,7 +74,7 @@ def errors(model: Clwm, clean_share: float) -> dict[float, float]:
         noise = Noise(torch.randn(frame.shape, generator=generator), torch.randn(64, 16, 30, generator=generator))
         _, chunk = model.generate(memory, *noise, text, GRID)
         for s_mid, found in squares.items():
-            started = start(model, expected, noise, text, GRID, Split.of(Mode("video+action", s_mid), model.config))
+            started = start(model, expected, noise, text, GRID, StepsAhead.of(Mode("video+action", s_mid), model.config))
             _, speculated = finish(model, memory, started, text, GRID)
             found.append((speculated - chunk)[..., :2].square().mean().item())
         executed = window.actions_BTKA[:, t]

@@ -17,7 +17,7 @@ from learner.inference.config import SaiConfig
 from learner.inference.policy import Policy
 from learner.models.clwm.config import NextFrame
 from learner.models.clwm.inputs import Noise
-from learner.models.clwm.speculate import Split, finish, prepare, start
+from learner.models.clwm.speculate import StepsAhead, finish, prepare, start
 from learner.models.world_model import Mode, Seen
 
 MADE = ("frame_settings", "video_setting", "action_setting")
@@ -56,7 +56,7 @@ def test_with_everything_prepared_frames_chunks_and_memories_are_the_same_to_the
     for one, other in zip((*plain.weights, *plain.context), (*prepared.weights, *prepared.context), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     assert plain.glance is prepared.glance is None or torch.equal(plain.glance, prepared.glance)
-    started = start(model, prepared, noise, text, GRID, Split.of(Mode("video+action", 0.5), model.config), made=made)
+    started = start(model, prepared, noise, text, GRID, StepsAhead.of(Mode("video+action", 0.5), model.config), made=made)
     ended, whole = finish(model, prepared, started, text, GRID, made), model.generate(plain, *noise, text, GRID)
     assert all(torch.equal(a, b) for a, b in zip(ended, whole, strict=True))
 

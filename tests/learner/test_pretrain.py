@@ -5,7 +5,7 @@ from embodichain.errors import ConfigError
 from learner.codecs.config import EncoderConfig, PretrainConfig
 from learner.codecs.dino import Encoder
 from learner.codecs.masked_autoencoding import MaskedAutoencoder, patch_waves, pretrain
-from learner.vision.camera_frames import Views
+from learner.vision.camera_frames import CameraFrames
 
 SMALL = EncoderConfig(dim=24, layers=2, heads=2)
 QUICK = PretrainConfig(steps=30, decoder_dim=32, warmup_steps=5, rate=5e-3, bf16=False)
@@ -46,7 +46,10 @@ def test_training_lowers_the_error_changes_the_encoder_and_leaves_it_frozen():
     encoder, errors = Encoder(SMALL), []
     before = {name: p.clone() for name, p in encoder.named_parameters()}
     made = pretrain(
-        encoder, (Views(scenes(16, seed)) for seed in range(100)), QUICK, lambda _, loss, hidden: errors.append(loss) or False
+        encoder,
+        (CameraFrames(scenes(16, seed)) for seed in range(100)),
+        QUICK,
+        lambda _, loss, hidden: errors.append(loss) or False,
     )
     assert made == len(errors) == 30
     assert sum(errors[-5:]) < 0.7 * sum(errors[:5])
@@ -59,12 +62,12 @@ def test_the_same_seed_trains_the_same_encoder():
     one, same = Encoder(SMALL), Encoder(SMALL)
     for encoder in (one, same):
         torch.randn(3)  # the global generator must not matter
-        pretrain(encoder, iter([Views(scenes(4)), Views(scenes(4, 1))]), QUICK, lambda *_: False)
+        pretrain(encoder, iter([CameraFrames(scenes(4)), CameraFrames(scenes(4, 1))]), QUICK, lambda *_: False)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
 
 
 def test_the_callback_ends_the_training():
-    assert pretrain(Encoder(SMALL), iter([Views(scenes(2))] * 9), QUICK, lambda step, *_: step == 3) == 3
+    assert pretrain(Encoder(SMALL), iter([CameraFrames(scenes(2))] * 9), QUICK, lambda step, *_: step == 3) == 3
 
 
 def test_an_error_on_bare_ground_counts_no_more_than_its_contrast_floor():
@@ -77,7 +80,7 @@ def test_an_error_on_bare_ground_counts_no_more_than_its_contrast_floor():
         channels = encoder.pixels(flat)[0, :, 0, 0]
         contrast = channels.repeat_interleave(256).var()  # of a patch: its three channels differ, its places do not
         expected = channels.square().mean() / (contrast + QUICK.contrast_floor)
-        torch.testing.assert_close(model(Views(flat), torch.Generator()).hidden, expected)
+        torch.testing.assert_close(model(CameraFrames(flat), torch.Generator()).hidden, expected)
 
 
 def test_waves_of_a_patch_are_orthonormal():
@@ -89,7 +92,7 @@ def test_moments_tell_how_much_of_a_patch_a_thing_covers_and_around_which_point(
     model = MaskedAutoencoder(Encoder(SMALL), QUICK, rows=4, columns=4, segmentation=True)
     kinds = torch.zeros(1, 64, 64, dtype=torch.uint8)
     kinds[0, 20:24, 28:32] = 3  # in patch 5, rows 4 to 7 and columns 12 to 15 of it
-    views = Views(scenes(1), segmentation=kinds)
+    views = CameraFrames(scenes(1), segmentation=kinds)
     _, things = model.moments(views, model.encoder.pixels(views.rgb), torch.tensor([[5, 10]]))
     robot, thing, colours = things.values.unflatten(-1, (5, 6))[0].split([1, 1, 3], dim=1)
     share = 16 / 256
@@ -116,7 +119,7 @@ def test_tokens_asked_for_moments_say_places_to_linear_maps():
     asked, not_asked = Encoder(SMALL), Encoder(SMALL)
     for encoder, weight in ((asked, 10.0), (not_asked, 0.0)):
         config = PretrainConfig(steps=120, decoder_dim=32, warmup_steps=5, rate=5e-3, moment_weight=weight)
-        pretrain(encoder, (Views(scenes(16, seed)) for seed in range(120)), config, lambda *_: False)
+        pretrain(encoder, (CameraFrames(scenes(16, seed)) for seed in range(120)), config, lambda *_: False)
     assert 1.0 - readable(asked) < 0.7 * (1.0 - readable(not_asked))
 
 

@@ -16,9 +16,9 @@ from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset
 from learner.inference.background import SpeculativePolicy
 from learner.inference.config import SaiConfig
-from learner.inference.policy import Outcome, Policy
+from learner.inference.policy import ChunkOrigin, Policy
 from learner.models.clwm.inputs import Noise
-from learner.models.clwm.speculate import Split, Variant, finish, start
+from learner.models.clwm.speculate import StepsAhead, Variant, finish, start
 from learner.models.world_model import Mode, Seen
 
 STEPS = replace(SMALL, model=replace(SMALL.model, video_steps=4, action_steps=8))
@@ -77,7 +77,7 @@ def test_wherever_phase_1_stops_phase_2_ends_where_the_whole_integration_ends(va
     noise = Noise(seen.latents_BTNC[:, 1], seen.actions_BTKA[:, 1])
     whole = model.generate(memory, *noise, text, GRID)
     for s_mid in (0.5, 1.0):
-        split = Split.of(Mode(variant, s_mid), model.config)
+        split = StepsAhead.of(Mode(variant, s_mid), model.config)
         for allowed in (0, 1, 2, 3, 5, 8):
             asked = iter(range(100))
             started = start(model, memory, noise, text, GRID, split, lambda: next(asked) >= allowed)  # noqa: B023
@@ -95,7 +95,7 @@ def test_with_the_real_observation_as_surrogate_the_chunks_are_the_synchronous_o
     for t in range(1, 6):  # past the memory's span
         policy.expect(*frame(0, t))
         chunks.append(policy.act(*frame(0, t)))
-        assert policy.last is not None and policy.last.outcome is Outcome.SPECULATED
+        assert policy.last is not None and policy.last.outcome is ChunkOrigin.SPECULATED
     assert np.array_equal(np.stack(chunks), synchronous(agent, 6))
 
 
@@ -139,7 +139,7 @@ def test_blocking_evaluations_are_exactly_what_phase_1_leaves(agent, speculative
     action_mid = s_mid if variant is Variant.VIDEO_ACTION else 0.0
     assert counts.get(("video_velocity", True), 0) == (1 - s_mid) * 4
     assert counts.get(("action_velocity", True), 0) == (1 - action_mid) * 8
-    assert policy.last is not None and policy.last.outcome is Outcome.SPECULATED
+    assert policy.last is not None and policy.last.outcome is ChunkOrigin.SPECULATED
     assert (policy.last.evaluations["video"], policy.last.evaluations["action"]) == ((1 - s_mid) * 4, (1 - action_mid) * 8)
 
 
@@ -163,7 +163,7 @@ def test_an_early_observation_waits_or_takes_over_what_is_there(agent, speculati
     stop = hasty._pending.stop
     threading.Thread(target=lambda: (stop.wait(120.0), told.set())).start()  # the evaluation lasts until it is told to stop
     hasty.act(*frame(0, 1))
-    assert hasty.last is not None and hasty.last.outcome is Outcome.TAKEN_OVER
+    assert hasty.last is not None and hasty.last.outcome is ChunkOrigin.TAKEN_OVER
     assert hasty.last.evaluations["video"] == 2, "two evaluations were done or under way, two remain"
     assert np.array_equal(first, synchronous(agent, 1)[0])
 
@@ -175,14 +175,14 @@ def test_an_observation_before_phase_1_has_begun_is_answered_synchronously(agent
         policy = speculative(SaiConfig(patience_s=0.0), worker=worker)
         chunks = play(policy, 3)
         busy.set()
-    assert policy.last is not None and policy.last.outcome is Outcome.TAKEN_OVER
+    assert policy.last is not None and policy.last.outcome is ChunkOrigin.TAKEN_OVER
     assert np.array_equal(chunks, synchronous(agent, 3))
 
 
 def test_a_late_observation_is_answered_from_scratch_with_the_same_noise(agent, speculative):
     policy = speculative(SaiConfig(expires_s=0.0))
     assert np.array_equal(play(policy, 4), synchronous(agent, 4))
-    assert policy.last is not None and policy.last.outcome is Outcome.EXPIRED
+    assert policy.last is not None and policy.last.outcome is ChunkOrigin.EXPIRED
 
 
 @VARIANTS
@@ -207,7 +207,7 @@ def test_a_blind_chunk_is_the_one_that_the_predicted_frame_would_give(agent, spe
     policy.act(*frame(0, 0))
     policy.expect(*frame(0, 1))
     assert np.array_equal(policy.act_blind(), synchronous(agent, 2)[1])
-    assert policy.last is not None and policy.last.outcome is Outcome.BLIND
+    assert policy.last is not None and policy.last.outcome is ChunkOrigin.BLIND
 
 
 def test_nothing_can_be_lost_before_something_was_seen(speculative):
@@ -290,13 +290,13 @@ def test_a_failure_in_the_background_is_raised_where_its_result_is_wanted(agent,
 
 def test_a_middle_that_falls_between_steps_is_rounded_for_each_stage(agent):
     model = dataclasses.replace(agent.config.model, video_steps=4, action_steps=10)
-    assert [Split.of(Mode(Variant.VIDEO_ACTION, share), model) for share in (0.0, 0.3, 0.62, 1.0)] == [
+    assert [StepsAhead.of(Mode(Variant.VIDEO_ACTION, share), model) for share in (0.0, 0.3, 0.62, 1.0)] == [
         (0, 0),
         (1, 3),
         (2, 6),
         (4, 10),
     ]
-    assert Split.of(Mode(Variant.VIDEO, 0.75), model) == (3, 0)
+    assert StepsAhead.of(Mode(Variant.VIDEO, 0.75), model) == (3, 0)
     policy = SpeculativePolicy(agent, SaiConfig(s_mid=0.3))
     policy.close()
 

@@ -6,7 +6,7 @@ import torch
 from embodichain.errors import ConfigError, LearnerError
 from learner.codecs.config import EncoderConfig
 from learner.codecs.dino import Encoder
-from learner.vision.camera_frames import Views
+from learner.vision.camera_frames import CameraFrames
 from learner.vision.config import SegmenterConfig
 from learner.vision.segmenter import MOMENTS, Fit, Segmenter, image_moments, load_segmenter, save_segmenter, train_segmenter
 
@@ -19,7 +19,7 @@ def ellipse(x: float, y: float, long: float, short: float, angle: float, size: i
     return ((u / long).square() + (v / short).square() <= 1).float()[None]
 
 
-def scenes(count: int, seed: int = 0) -> Views:
+def scenes(count: int, seed: int = 0) -> CameraFrames:
     """Bright squares somewhere on dark ground, 64 x 64 pixels, and which pixels they are."""
     generator = torch.Generator().manual_seed(seed)
     rgb = torch.randint(0, 60, (count, 64, 64, 3), dtype=torch.uint8, generator=generator)
@@ -29,7 +29,7 @@ def scenes(count: int, seed: int = 0) -> Views:
     ):
         image[row : row + 16, column : column + 16] = 220
         labels[row : row + 16, column : column + 16] = 4
-    return Views(rgb=rgb, segmentation=shown)
+    return CameraFrames(rgb=rgb, segmentation=shown)
 
 
 @pytest.mark.parametrize(("x", "y", "angle"), [(0.3, -0.2, 0.4), (-0.5, 0.4, -1.1), (0.0, 0.0, 2.0)])

@@ -5,23 +5,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from learner_parts import LIMITS, PROMPT, SMALL, fitted, measured, request, shaken, trajectory
+from learner_parts import LIMITS, PROMPT, measured, request, trajectory
 
 from embodichain import robots
 from embodichain.errors import ConfigError, EmbodiChainError, LearnerError
-from learner.data.config import DataConfig
-from learner.data.dataset import MemorySource, RingDataset
 from learner.inference.background import make_policy
 from learner.inference.config import SaiConfig
 from learner.serving.budget import Memory, RequestError
-from learner.serving.sessions import Connection, Reader
-
-
-@pytest.fixture(scope="module")
-def agent(trajectories):
-    made = fitted(SMALL, RingDataset(MemorySource(trajectories), DataConfig(batch_size=4, window=3)))
-    shaken(made.model)
-    return made
+from learner.serving.sessions import Connection, MessageReader
 
 
 @pytest.fixture
@@ -30,7 +21,7 @@ def connect(agent, body):
 
     def make(*, sai: bool = False, rename=None, max_sessions: int = 4) -> Connection:
         policy = partial(make_policy, agent, SaiConfig(s_mid=1.0) if sai else None, limits=body.limits)
-        opened.append(Connection(policy, Reader(body, rename), body, max_sessions=max_sessions, memory=Memory(1 << 30)))
+        opened.append(Connection(policy, MessageReader(body, rename), body, max_sessions=max_sessions, memory=Memory(1 << 30)))
         return opened[-1]
 
     yield make
@@ -116,7 +107,7 @@ def test_other_clients_names_are_mapped_and_parts_of_a_state_joined(connect):
 
 @pytest.fixture
 def reader(body):
-    return Reader(body)
+    return MessageReader(body)
 
 
 def seen(message: dict) -> dict:
@@ -167,7 +158,7 @@ def test_parts_of_a_state_that_say_no_order_are_refused(reader, state, reason):
 )
 def test_two_values_for_one_name_are_refused(body, message, reason):
     with pytest.raises(RequestError, match=reason):
-        Reader(body, {"camera": "images/head", "eye": "images/head"}).flat(message)
+        MessageReader(body, {"camera": "images/head", "eye": "images/head"}).flat(message)
 
 
 def test_the_robots_own_vectors_give_its_own_actions(connect, codec):

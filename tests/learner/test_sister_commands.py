@@ -1,11 +1,9 @@
 """The other families through the public commands, as a user has them: trained, saved, judged in their own modes."""
 
 import json
-import subprocess
-import sys
 
 import pytest
-from in_process import embodichain
+from in_process import ended_well, ran
 
 from learner.inference.policy_file import load_agent
 from learner.runs.catalog import make
@@ -14,20 +12,6 @@ SMALL = (
     "--engine serial --ring.num-slots 8 --ring.min-ready 2 --learner.data.batch-size 2 --learner.measure-batches 1 --steps 3 "
     "--episodes 0 --learner.model.layers 2"
 ).replace("--learner.model", "--learner.agent.model")
-
-
-def ran(*arguments: str) -> dict:
-    """The summary of a run in a process of its own."""
-    command = [sys.executable, "-m", "embodichain.cli", "run", *arguments, "--json"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
-
-
-def ended_well(*arguments: str) -> dict:
-    said = embodichain(*arguments, "--json")
-    assert said.code == 0, said.err
-    return json.loads(said.out.splitlines()[-1])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from learner.codecs.config import EncoderConfig, VaeConfig
 from learner.codecs.depth import FAR_M, NEAR_M, depth_of, disparity
 from learner.codecs.vae import Vae, load_vae, save_vae, scaled, ssim
 from learner.codecs.vae_training import psnr, train_vae
-from learner.vision.camera_frames import Views
+from learner.vision.camera_frames import CameraFrames
 from learner.vision.config import BUILTIN
 
 
@@ -83,7 +83,7 @@ def test_merging_loses_nothing_and_moments_are_dropped_when_pictures_are_made():
 def test_training_makes_pictures_better_and_weights_come_back_from_their_file(tmp_path):
     yy, xx = np.mgrid[:32, :32]
     blobs = [np.stack([((xx - 3 * i) ** 2 + (yy - 2 * i) ** 2 < 60) * 255, xx * 8, yy * 8], -1).astype(np.uint8) for i in range(8)]
-    views = Views(torch.from_numpy(np.stack(blobs)), torch.from_numpy(np.stack([1.0 + b[..., 0] / 255.0 for b in blobs])))
+    views = CameraFrames(torch.from_numpy(np.stack(blobs)), torch.from_numpy(np.stack([1.0 + b[..., 0] / 255.0 for b in blobs])))
     vae, found = Vae(), []
     made = train_vae(vae, iter([views] * 60), VaeConfig(steps=50, warmup_steps=5), lambda _, value: bool(found.append(value)))
     assert made == 50 and np.mean(found[-5:]) > np.mean(found[:5]) + 3.0

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from motion_parts import EDGE, ROBOT, SCENE, Drive, above, block
+from motion_parts import EDGE, SCENE, Drive, above, block
 
 from embodichain.errors import MotionError
 from embodichain.motion.hand import Hand, Waypoint
@@ -13,22 +13,11 @@ from embodichain.motion.handover import HandoverConfig, meetings, pick_and_pass
 from embodichain.motion.outlines import outline_of
 from embodichain.motion.plan import arms_clearance, obstacle_clearance
 from embodichain.motion.skills import holds, together, wait
-from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.types import Pose
 from embodichain.types.poses import angle_between, compose, inverse, turned
 
 GOAL = (0.05, 0.02, 0.0)
 BLOCK = block()
-
-
-@pytest.fixture(scope="module")
-def physics():
-    return MujocoPhysics(ROBOT, width=16, height=16)
-
-
-@pytest.fixture
-def drive(physics) -> Drive:
-    return Drive(physics)
 
 
 def ending(drive: Drive, skill):

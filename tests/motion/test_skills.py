@@ -2,25 +2,14 @@
 
 import numpy as np
 import pytest
-from motion_parts import ROBOT, Drive, above
+from motion_parts import Drive, above
 
 from embodichain.errors import MotionError
 from embodichain.motion.hand import HandConfig, Waypoint, moved
 from embodichain.motion.plan import joint_path, obstacle_clearance
 from embodichain.motion.skills import choose, go_home, grasp, holds, lift, push, reach, retreat, set_opening, wait
-from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.types import CONTROL_HZ, Pose
 from embodichain.types.poses import angle_between, compose, multiply, turn
-
-
-@pytest.fixture(scope="module")
-def physics():
-    return MujocoPhysics(ROBOT, width=16, height=16)
-
-
-@pytest.fixture
-def drive(physics) -> Drive:
-    return Drive(physics)
 
 
 def apart(a: Pose, b: Pose) -> float:

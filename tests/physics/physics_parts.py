@@ -32,6 +32,8 @@ class Lone(Single):
         return getattr(self.batch.worlds[0], name)
 
 
+SIZE = 64
+"""Height and width of the pictures of the shared worlds [pixels]."""
 KINDS = (MujocoPhysics, Lone)
 """Every physics that has to hold what MuJoCo's does."""
 WOOD = Material(name="wood", density=700.0, static_friction=0.6, dynamic_friction=0.5, restitution=0.3)

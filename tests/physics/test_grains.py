@@ -5,22 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import trimesh
-from physics_parts import KINDS, block, box_body, gantry, placed, scene
+from physics_parts import SIZE, block, box_body, gantry, placed, scene
 
 from embodichain.errors import SceneError
 from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.types import Asset, Grains, Mesh, Texture
 from embodichain.types.scenes import Looks
 
-SIZE, WALL, INNER, HEIGHT = 64, 0.003, 0.03, 0.08
+WALL, INNER, HEIGHT = 0.003, 0.03, 0.08
 HOME_S = 50
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def physics(request):
-    physics = request.param(gantry(), width=SIZE, height=SIZE)
-    yield physics
-    physics.close()
 
 
 def jar() -> Asset:

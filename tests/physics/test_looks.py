@@ -4,22 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from physics_parts import KINDS, block, gantry, placed, scene
+from physics_parts import SIZE, block, placed, scene
 
 from embodichain.errors import SceneError
 from embodichain.physics.film import _wandering
 from embodichain.types import CameraLook, Looks, Texture, Wander
 
-SIZE = 64
 RED = (0.9, 0.05, 0.05, 1.0)
 OBJECTS = (placed("a", block((0.08, 0.08, 0.02), color=RED), 0.05, 0.1), placed("b", block(), 0.1, -0.1))
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def physics(request):
-    physics = request.param(gantry(), width=SIZE, height=SIZE)
-    yield physics
-    physics.close()
 
 
 def see(physics, looks, steps=0):

@@ -9,21 +9,13 @@ import mujoco
 import numpy as np
 import pytest
 import trimesh
-from physics_parts import KINDS, block, box_body, gantry, placed, scene, switch
+from physics_parts import SIZE, block, box_body, gantry, placed, scene, switch
 
 from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.physics.render import Viewpoint, thumbnail, warm_up
 from embodichain.types import Light, Mesh
 
-SIZE = 64
 RED = (0.9, 0.05, 0.05, 1.0)
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def physics(request):
-    physics = request.param(gantry(), width=SIZE, height=SIZE)
-    yield physics
-    physics.close()
 
 
 def pictures(physics):

@@ -1,5 +1,7 @@
 import pytest
-from ring_parts import shared_memory_files
+from ring_parts import ring_spec, shared_memory_files
+
+from embodichain.ring.ring import Ring
 
 
 @pytest.fixture(autouse=True)
@@ -8,3 +10,16 @@ def nothing_left_behind():
     yield
     mine = {name for name in shared_memory_files() - before if name.startswith(f"embodichain-{__import__('os').getpid()}")}
     assert not mine, f"left in /dev/shm: {mine}"
+
+
+@pytest.fixture
+def ring():
+    """A ring of four slots whose trajectories may be read twice."""
+    with Ring.create(ring_spec(num_slots=4, max_reads=2)) as made:
+        yield made
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """Where a gateway keeps its journal."""
+    return tmp_path / "journal"

@@ -8,20 +8,13 @@ import time
 import numpy as np
 import pytest
 import torch
-from ring_parts import eventually, kill, ring_spec, trajectory_spec
+from ring_parts import eventually, kill, ring_spec, trajectory_spec, write
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import device_ring
 from embodichain.ring.device_ring import DeviceRing
 
 FIELDS = ("content", "action")
-
-
-def write(slot, number: int) -> None:
-    content = slot["content"]
-    np.multiply(np.arange(1, len(content) + 1, dtype=np.uint64), np.uint64(number | 1), out=content)
-    slot["action"][:] = number % 1000
-    slot["trajectory_id"][()] = number
 
 
 def put(ring, number: int, timeout_s: float = 120.0) -> None:

@@ -20,7 +20,7 @@ from test_ring_processes import hold_writing
 from embodichain.errors import RingTimeout
 from embodichain.ring import custody, kernels, layout, words
 from embodichain.ring.lease import Lease
-from embodichain.ring.lent import Draws
+from embodichain.ring.lent import HeldReads
 from embodichain.ring.locks import OWNER_AT, Hold, row_at
 from embodichain.ring.participants import Health
 from embodichain.ring.ring import Ring
@@ -201,7 +201,7 @@ def heal(control, memory, original, path):
 def _draw_by_hints(member, num_slots):
     table = np.empty((5, num_slots), np.int64)
     drawn = kernels.acquire(member._context, member._held, member._marks, member._scratch, table, 1, 1, 0, False)
-    return Draws(table[:, :drawn].copy(), drawn) if drawn > 0 else None
+    return HeldReads(table[:, :drawn].copy(), drawn) if drawn > 0 else None
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda f: f.__name__)

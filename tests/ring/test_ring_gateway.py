@@ -15,22 +15,11 @@ from ring_parts import put, ring_spec, start, trajectory_spec, write
 from embodichain.errors import RingClosed, RingError, RingTimeout, TrajectoryForfeited
 from embodichain.ring.delivered import REMEMBERED
 from embodichain.ring.gateway import Gateway, Parcel
-from embodichain.ring.journal import Kind
+from embodichain.ring.journal import RecordKind
 from embodichain.ring.lease import Slot
 from embodichain.ring.remote import RemoteRing
 from embodichain.ring.ring import Ring
 from embodichain.types import MOST_TOGETHER
-
-
-@pytest.fixture
-def ring():
-    with Ring.create(ring_spec(num_slots=4, max_reads=2)) as made:
-        yield made
-
-
-@pytest.fixture
-def journal(tmp_path):
-    return tmp_path / "journal"
 
 
 def test_a_duplicate_is_dropped_and_other_epochs_workers_and_numbers_are_not(ring, journal):
@@ -101,7 +90,7 @@ def dies(path, journal, moment: str, numbers) -> None:
     append, publish = gateway._journal.append, Slot.publish
 
     def deadly(records) -> None:
-        kind = Kind(records[0].kind).name
+        kind = RecordKind(records[0].kind).name
         if kind == moment:
             os.kill(os.getpid(), signal.SIGKILL)
         append(records)

@@ -12,20 +12,9 @@ from ring_parts import fork, kill, put, ring_spec, start, trajectory_spec
 
 from embodichain.errors import RingError, RingTimeout
 from embodichain.ring.gateway import Gateway, Parcel
-from embodichain.ring.journal import ROOM, Journal, Kind, Record
+from embodichain.ring.journal import ROOM, Journal, JournalRecord, RecordKind
 from embodichain.ring.ring import Ring
 from embodichain.types import MOST_TOGETHER
-
-
-@pytest.fixture
-def ring():
-    with Ring.create(ring_spec(num_slots=4, max_reads=2)) as made:
-        yield made
-
-
-@pytest.fixture
-def journal(tmp_path):
-    return tmp_path / "journal"
 
 
 def holds(path, journal, ready) -> None:
@@ -55,7 +44,9 @@ def test_what_a_failed_record_left_behind_is_never_read_as_a_record(ring, journa
         with monkeypatch.context() as patch, pytest.raises(RingError, match="Input/output error"):
             patch.setattr(os, "pwrite", failing)
             gateway.deliver_all(batch(2, 3, 4))
-        gateway._journal.append([Record(named(9).pack(), 0, 0, Kind.DONE)])  # its end lies on the second of those intents
+        gateway._journal.append(
+            [JournalRecord(named(9).pack(), 0, 0, RecordKind.DONE)]
+        )  # its end lies on the second of those intents
         copy = journal.with_name("copy")
         copy.write_bytes(journal.read_bytes())
     with Gateway(ring, copy) as successor:
@@ -183,7 +174,7 @@ def test_a_journal_for_which_there_is_no_room_is_refused_at_once_and_when_it_is_
         Gateway(ring, journal)
     with Gateway(ring, journal) as gateway:
         while gateway._journal.room >= 2:
-            gateway._journal.append([Record(1, 0, 0, Kind.UNDONE)])
+            gateway._journal.append([JournalRecord(1, 0, 0, RecordKind.UNDONE)])
         with monkeypatch.context() as patch, pytest.raises(RingError, match="no room"):
             patch.setattr(os, "posix_fallocate", full)
             gateway.deliver(made(named(1)), named(1))
@@ -198,7 +189,7 @@ def test_a_journal_for_which_there_is_no_room_is_refused_at_once_and_when_it_is_
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_wherever_trimming_is_interrupted_one_gateway_has_the_journal_and_all_of_its_records(tmp_path):
-    known = [Record(number, 0, 0, Kind.DONE) for number in range(50)]
+    known = [JournalRecord(number, 0, 0, RecordKind.DONE) for number in range(50)]
     for at in range(1, 500):
         path = tmp_path / str(at)
         journal = Journal(path, timeout_s=0.0)
@@ -206,10 +197,10 @@ def test_wherever_trimming_is_interrupted_one_gateway_has_the_journal_and_all_of
         where = interrupt(lambda journal=journal: journal.trim(known), at)
         with pytest.raises(RingTimeout, match="another process is the gateway"):
             Journal(path, timeout_s=0.0)
-        journal.append([Record(99, 0, 0, Kind.DONE)])
+        journal.append([JournalRecord(99, 0, 0, RecordKind.DONE)])
         journal.close()
         reopened = Journal(path, timeout_s=0.0)
-        assert reopened.records == [*known, Record(99, 0, 0, Kind.DONE)], where
+        assert reopened.records == [*known, JournalRecord(99, 0, 0, RecordKind.DONE)], where
         reopened.close()
         if not where:
             break
@@ -217,7 +208,7 @@ def test_wherever_trimming_is_interrupted_one_gateway_has_the_journal_and_all_of
 
 
 def test_a_trimmed_journal_is_whole_though_the_disk_takes_it_in_pieces(journal, monkeypatch):
-    pwrite, known = os.pwrite, [Record(number, 0, 0, Kind.DONE) for number in range(100)]
+    pwrite, known = os.pwrite, [JournalRecord(number, 0, 0, RecordKind.DONE) for number in range(100)]
     monkeypatch.setattr(os, "pwrite", lambda descriptor, data, at: pwrite(descriptor, data[:333], at))
     opened = Journal(journal, timeout_s=0.0)
     opened.trim(known)
@@ -248,7 +239,7 @@ def test_a_closed_gateway_refuses_and_leaves_its_successors_journal_alone(ring, 
 def test_a_gateway_takes_over_on_a_full_disk_with_the_room_that_was_reserved(ring, journal, monkeypatch):
     with Gateway(ring, journal) as gateway:
         for _ in range(ROOM // 2):
-            gateway._journal.append([Record(1, 0, 0, Kind.UNDONE)])
+            gateway._journal.append([JournalRecord(1, 0, 0, RecordKind.UNDONE)])
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -18,7 +18,7 @@ from embodichain.ring.delayed import DelayedDevice
 from embodichain.ring.device_ring import DeviceRing
 from embodichain.ring.gateway import Gateway
 from embodichain.ring.host import PREFIX, SHARED_MEMORY, journal_path, remove_stale_journals
-from embodichain.ring.journal import ROOM, Journal, Kind, Record
+from embodichain.ring.journal import ROOM, Journal, JournalRecord, RecordKind
 from embodichain.ring.ring import Ring
 from embodichain.types import TrajectoryId
 
@@ -41,7 +41,7 @@ def test_the_journal_of_a_living_gateway_is_never_removed(temporary):
     path = journal_path(SHARED_MEMORY / f"{PREFIX}77-x")
     assert path.parent == temporary
     journal = Journal(path, timeout_s=0.0)
-    journal.append([Record(1, 0, 0, Kind.DONE)])
+    journal.append([JournalRecord(1, 0, 0, RecordKind.DONE)])
     create_another()
     with pytest.raises(RingTimeout, match="another process is the gateway"):
         Journal(path, timeout_s=0.0)
@@ -117,15 +117,15 @@ def test_what_a_gateway_left_that_was_killed_while_trimming_is_removed(temporary
 
 def test_a_trimmed_journal_holds_nothing_of_an_older_attempt(tmp_path):
     path = tmp_path / "journal"
-    old = Record(7, 0, 0, Kind.DONE)
+    old = JournalRecord(7, 0, 0, RecordKind.DONE)
     longer = Journal(tmp_path / f"journal.{os.getpid()}.unfinished", timeout_s=0.0)
     for _ in range(ROOM // 2):
         longer.append([old])
     longer.close()
     journal = Journal(path, timeout_s=0.0)
-    journal.trim([Record(1, 0, 0, Kind.DONE)])
+    journal.trim([JournalRecord(1, 0, 0, RecordKind.DONE)])
     journal.close()
-    assert Journal(path, timeout_s=0.0).records == [Record(1, 0, 0, Kind.DONE)]
+    assert Journal(path, timeout_s=0.0).records == [JournalRecord(1, 0, 0, RecordKind.DONE)]
 
 
 def test_a_journal_is_not_written_through_a_link_or_into_what_is_no_file(tmp_path):

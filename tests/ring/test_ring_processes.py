@@ -16,7 +16,7 @@ from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import host, participants
 from embodichain.ring.host import PREFIX
 from embodichain.ring.locks import row_at
-from embodichain.ring.participants import Health, Identity, RowState
+from embodichain.ring.participants import Health, ParticipantIdentity, RowState
 from embodichain.ring.ring import Ring
 from embodichain.ring.stats import Observer
 
@@ -149,7 +149,7 @@ def test_a_dead_reaper_is_replaced():
         # As a reaper leaves it that was killed right after it had taken the row.
         lay, memory = ring._layout, ring._memory
         row = memory[lay.participants_at + view.row * 256 :][:8].view(np.uint64)
-        row[0] = Identity(RowState.REAPING, reaper.pid, start_ticks).pack()
+        row[0] = ParticipantIdentity(RowState.REAPING, reaper.pid, start_ticks).pack()
         assert ring.reap() == 0  # the reaper lives: the row is its business
         kill(reaper)
         reaper.join()
@@ -332,7 +332,7 @@ def test_a_recycled_process_id_is_somebody_else():
     assert me.health() is Health.ALIVE
     assert me._replace(start=me.start + 1).health() is Health.DEAD
     assert me._replace(pid=2**22 - 1).health() is Health.DEAD
-    assert Identity.unpack(me.pack()) == me
+    assert ParticipantIdentity.unpack(me.pack()) == me
 
 
 def as_somebody_else(path, outcome):

@@ -11,7 +11,7 @@ from ring_parts import eventually, kill, put, ring_spec, start
 from embodichain.errors import RingError
 from embodichain.ring.ring import Ring
 from embodichain.ring.stats import Observer
-from embodichain.ring.top import Rates, top
+from embodichain.ring.top import RingRates, top
 
 
 def wait_for_ever(path):
@@ -69,11 +69,11 @@ def test_rates_are_differences_over_time():
         before = ring.stats()
         for number in range(6):
             put(ring, number)
-        rates = Rates.between(before, ring.stats(), 2.0)
+        rates = RingRates.between(before, ring.stats(), 2.0)
         assert (rates.published, rates.acquired) == (3.0, 0.0)
         with pytest.raises(RingError):
             ring.sample(7, timeout_s=0.05)
-        assert Rates.between(before, ring.stats(), 1.0).blocked_reader > 0.04
+        assert RingRates.between(before, ring.stats(), 1.0).blocked_reader > 0.04
 
 
 def test_a_look_at_ten_thousand_slots_is_quick():

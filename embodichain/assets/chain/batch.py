@@ -1,4 +1,4 @@
-"""Many assets at once: a few supervised processes, where a refused, crashed or hung asset costs only itself."""
+"""Builds many assets in a few supervised processes; an asset that is refused, crashes or hangs costs only itself."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from embodichain.errors import AssetError, ConfigError, EmbodiChainError
 from embodichain.processes import Child
 
 Listener = Callable[["Outcome"], None]
-"""Told whenever a job's state changes."""
+"""Called whenever the state of a job changes."""
 _LATE = "build: not finished after {:.0f} s, without what it waited for a core; given up"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchConfig:
-    """How a batch is run: processes (0 is one per core, at most 4), what is kept, and when an asset is given up."""
+    """How a batch is run: number of processes (0: one per core, at most 4), which finished assets are kept, and the time limit."""
 
     jobs: int = 0
     resume: bool = True
-    """Keep finished assets whose content hash is the one this batch would give them."""
+    """Whether to keep finished assets whose content hash is the one that this batch would give them."""
     timeout_s: float = 900.0
-    """Longest time for an asset [s]. What its process waits for a core is not counted, so that a busy machine refuses no file."""
+    """Longest time for one asset [s], without what its process waits for a core, so that a busy machine refuses no file."""
 
     def __post_init__(self) -> None:
         if self.jobs < 0:
@@ -40,13 +40,13 @@ class BatchConfig:
             raise ConfigError(f"the time limit of an asset must be positive, got {self.timeout_s} s")
 
     def processes(self, wanted: int) -> int:
-        """How many processes for `wanted` assets."""
+        """Number of processes for `wanted` assets."""
         return max(1, min(self.jobs or min(4, len(os.sched_getaffinity(0))), wanted))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a job: "waiting", "kept" (finished before), "building", "built" or "failed"; seconds it took."""
+    """State of a job: "waiting", "kept" (finished before), "building", "built" or "failed"; and the seconds it took."""
 
     name: str
     category: str
@@ -59,7 +59,7 @@ class Outcome:
 
 
 def plan(wanted: Sequence[Job], out_dir: Path, config: BatchConfig, chain: ChainConfig | None = None) -> tuple[Outcome, ...]:
-    """What a batch would do, without doing it: "kept", "waiting" or "failed" for each job, in order."""
+    """Returns what a batch would do, without doing it: "kept", "waiting" or "failed" for each job, in order."""
     chain = chain or ChainConfig()
     outcomes = []
     for job in jobs.unique(wanted):
@@ -67,7 +67,7 @@ def plan(wanted: Sequence[Job], out_dir: Path, config: BatchConfig, chain: Chain
             file = jobs.file_of(job, out_dir)
             kept = config.resume and finished.unharmed(file, jobs.key(job, chain))
             outcomes.append(Outcome(name=job.name, category=job.category, state="kept" if kept else "waiting", file=file))
-        except EmbodiChainError as error:  # its source is not there, or what is said about it makes no sense
+        except EmbodiChainError as error:  # its source does not exist, or the facts given about it contradict each other
             outcomes.append(Outcome(name=job.name, category="", state="failed", reason=str(error)))
     return tuple(outcomes)
 
@@ -79,11 +79,11 @@ def run(
     chain: ChainConfig | None = None,
     listener: Listener | None = None,
 ) -> tuple[Outcome, ...]:
-    """Builds the jobs under `out_dir` and returns what became of each, in order; only `out_dir` itself can make it raise.
+    """Builds the jobs under `out_dir` and returns the outcome of each, in order. The failure of a single job does not raise.
 
     Raises:
         AssetError: `out_dir` cannot be written.
-        ConfigError: two jobs make assets of one name.
+        ConfigError: two jobs make assets of the same name.
     """
     config, chain = config or BatchConfig(), chain or ChainConfig()
     check_writable(out_dir)
@@ -119,7 +119,7 @@ def run(
 
 
 def check_writable(out_dir: Path) -> None:
-    """Raises AssetError now rather than after an hour's work when nothing can be written into `out_dir`."""
+    """Raises AssetError when nothing can be written into `out_dir`: before an hour's work instead of after it."""
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out_dir):
@@ -129,7 +129,7 @@ def check_writable(out_dir: Path) -> None:
 
 
 class _Builder:
-    """A process and what it is doing; replaced by a fresh one when it dies or is given up."""
+    """A build process and its present task; replaced by a new process when it dies or exceeds its time."""
 
     process: Child
     pipe: Connection
@@ -140,7 +140,7 @@ class _Builder:
         self._start()
 
     def _start(self) -> None:
-        self.process = Child("embodichain.assets.chain.worker:serve")  # what builds is imported there, not here
+        self.process = Child("embodichain.assets.chain.worker:serve")  # the process imports what builds assets; this one need not
         self.pipe = self.process.pipe
 
     def give(self, index: int, task: tuple[Job, Path, ChainConfig]) -> None:
@@ -148,18 +148,18 @@ class _Builder:
         try:
             self.pipe.send(task)
         except BrokenPipeError:
-            return  # it died while idle: listen finds its end and says so
+            return  # the process died while idle: `listen` notices and reports that
 
     @property
     def spent_s(self) -> float:
-        """How long it has been about its task [s], without what it waited for a core."""
+        """Time spent on the present task [s], without the time in which the process waited for a core."""
         return self._clock() - self._begun
 
     def _clock(self) -> float:
         return time.monotonic() - starved_s(self.process.pid)
 
     def listen(self, become: Callable[..., None], timeout_s: float) -> None:
-        """Takes one message, or notices that the process ended or that its time is up."""
+        """Receives one message, or notices that the process ended or ran out of time."""
         index = self.index
         assert index is not None
         seconds = round(self.spent_s, 3)
@@ -193,7 +193,7 @@ class _Builder:
         self._start()
 
     def end(self) -> None:
-        """Stops the process: idle ones end by themselves, for their pipe closes."""
+        """Stops the process. An idle one ends by itself when its pipe closes."""
         self.pipe.close()
         if self.index is not None or self.process.exitcode is None:
             self.process.join(0.2)
@@ -203,7 +203,7 @@ class _Builder:
 
 
 def _ready(crew: Sequence[_Builder], timeout_s: float) -> list[_Builder]:
-    """The busy builders that have something to say, ended, or ran out of time; blocks until there is one, at most a second."""
+    """The busy builders that sent a message, ended, or ran out of time; blocks until there is one, at most a second."""
     busy = {builder.pipe: builder for builder in crew if builder.index is not None}
     spoken = wait(list(busy), timeout=1.0)
     late = [builder for builder in busy.values() if builder.spent_s >= timeout_s]

@@ -1,4 +1,4 @@
-"""What a search for the best asset varies and how it judges: plain values, so that they can be part of a build's settings."""
+"""Candidates and scores of the search for the best asset. They are plain values, because they are part of a build's settings."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from embodichain.errors import ConfigError, unknown
 
 VARIED = ("scale", "material", "collision", "support")
-"""What a search may vary."""
+"""The properties that a search may vary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchConfig:
-    """How much is tried for the best sim-readiness score, and over what: `budget` candidates, the first of them the plain chain's.
+    """Settings of the search for the best simulation-readiness score: `budget` candidates, the first of them the plain chain's.
 
-    The total is the weighted geometric mean of the terms: no term can be bought with another.
+    The score is the weighted geometric mean of its terms, so a term near zero is not made up for by the others.
     """
 
     budget: int = 0
-    """0 does not search."""
+    """Number of candidates; 0 does not search."""
     seed: int = 0
     over: tuple[str, ...] = VARIED
     fidelity: float = 3.0
@@ -44,8 +44,8 @@ class SearchConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One point of the search: a factor on all lengths, the main body's material ("" as given), the collision budget, and which
-    of the object's stable poses it stands in (0 as given).
+    """One point of the search: a factor on all lengths, the main body's material ("" keeps it), the collision budget, and the
+    index of the stable pose in which the object stands (0 keeps it).
     """
 
     scale: float = 1.0
@@ -56,8 +56,8 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """How ready for simulation an asset is, 0..1: the terms, and their weighted geometric mean."""
+class Readiness:
+    """Readiness of an asset for simulation, 0 to 1: the terms, and their weighted geometric mean."""
 
     fidelity: float
     stability: float

@@ -1,4 +1,4 @@
-"""The catalogue of procedural assets that a run asks for: built once, kept, and read back from its files."""
+"""The catalogue of procedural assets for a run: built once, kept on disk, and read back from its files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from embodichain.errors import AssetError
 from embodichain.types import Asset
 
 Progress = Callable[[int, int, str], None]
-"""Called with assets done, assets in all, and the name of the one that was just finished."""
+"""Called with the number of finished assets, the number of all assets, and the name of the one just finished."""
 
 _SLOWEST_FIRST = ("mug", "bowl", "bottle", "switch", "mouse")
 
 
 def build_catalog(config: AssetsConfig, out_dir: Path, progress: Progress | None = None) -> tuple[Asset, ...]:
-    """Builds what is missing of a catalogue under `out_dir` and returns all of it, in the order of the configuration.
+    """Builds the missing assets of a catalogue under `out_dir`; returns all of its assets in the order of the configuration.
 
     Raises:
         AssetError: an asset was refused, or `out_dir` cannot be written.
@@ -32,7 +32,7 @@ def build_catalog(config: AssetsConfig, out_dir: Path, progress: Progress | None
             if progress:
                 progress(done, total, outcome.name)
 
-    # The slowest families first, so that no process ends long after the others.
+    # Slow families come first, so that no process finishes long after the others.
     order = {category: rank for rank, category in enumerate(_SLOWEST_FIRST)}
     slowest_first = sorted(wanted, key=lambda job: order.get(job.category, 99))
     for outcome in batch.run(slowest_first, out_dir, batch.BatchConfig(jobs=config.jobs), listener=listener):

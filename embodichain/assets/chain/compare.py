@@ -1,4 +1,4 @@
-"""What changed between two deliveries of an asset, or two folders of them: mass, inertia, hulls, grasps, joints, hashes."""
+"""Differences between two deliveries of an asset, or of two folders: mass, inertia, hulls, grasps, joints, hashes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from embodichain.assets.chain.publish import finished
 from embodichain.assets.geometry.shapes import signed_volume
-from embodichain.assets.pictures.gallery import Exhibit
+from embodichain.assets.pictures.gallery import GalleryEntry
 from embodichain.errors import ConfigError
 
 _TOLERANCE = 1e-6
@@ -19,7 +19,7 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One difference: of which asset, what, its values, and the relative change where it is a number."""
+    """One difference: the asset, the quantity, both values, and the relative change where the values are numbers."""
 
     asset: str
     what: str
@@ -29,7 +29,7 @@ class Change:
 
 
 def compare(first: Path, second: Path) -> list[Change]:
-    """Every difference between two USD files, or between the assets of equal name in two folders.
+    """All differences between two USD files, or between assets of the same name in two folders.
 
     Raises:
         ConfigError: one is a file and the other a folder, or a path does not exist.
@@ -41,7 +41,7 @@ def compare(first: Path, second: Path) -> list[Change]:
     if first.is_dir() != second.is_dir():
         raise ConfigError(f"cannot compare a file with a folder: {first} and {second}")
     if first.is_file():
-        return differences(Exhibit.load(first), Exhibit.load(second))
+        return differences(GalleryEntry.load(first), GalleryEntry.load(second))
     ours, theirs = ({file.stem: file for file in finished(folder)} for folder in (first, second))
     changes = []
     for name in sorted(ours.keys() | theirs.keys()):
@@ -50,12 +50,12 @@ def compare(first: Path, second: Path) -> list[Change]:
         elif name not in ours:
             changes.append(Change(asset=name, what="asset", before="missing", after="there"))
         else:
-            changes += differences(Exhibit.load(ours[name]), Exhibit.load(theirs[name]))
+            changes += differences(GalleryEntry.load(ours[name]), GalleryEntry.load(theirs[name]))
     return changes
 
 
-def differences(first: Exhibit, second: Exhibit) -> list[Change]:
-    """Every difference between two assets; numbers that agree to a millionth are the same."""
+def differences(first: GalleryEntry, second: GalleryEntry) -> list[Change]:
+    """All differences between two assets; numbers that agree to one part in a million count as equal."""
     before, after = _facts(first), _facts(second)
     changes = []
     for what in dict.fromkeys([*before, *after]):
@@ -65,8 +65,8 @@ def differences(first: Exhibit, second: Exhibit) -> list[Change]:
     return changes
 
 
-def _facts(exhibit: Exhibit) -> Mapping[str, Any]:
-    """What is compared, by name: plain values."""
+def _facts(exhibit: GalleryEntry) -> Mapping[str, Any]:
+    """The compared quantities by name, as plain values."""
     asset = exhibit.asset
     facts: dict[str, Any] = {
         "content hash": asset.content_hash,
@@ -112,7 +112,7 @@ def _same(old: Any, new: Any) -> bool:
 
 
 def _relative(old: Any, new: Any) -> float | None:
-    """Change over size, of the number or of the list as a vector; none where there is no such thing."""
+    """Relative change of a number, or of a list of numbers taken as a vector; None where there is none."""
     if isinstance(old, str) or isinstance(new, str) or np.shape(old) != np.shape(new):
         return None
     size = float(np.linalg.norm(np.atleast_1d(old)))

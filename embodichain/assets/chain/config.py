@@ -1,4 +1,4 @@
-"""Which assets a run has: a fixed catalogue, or a pool that turns over by the numbers of scenes. Imports nothing heavy."""
+"""The assets of a run: a fixed catalogue, or a pool whose instances change with the scene numbers. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from embodichain.errors import ConfigError
 from embodichain.registry import Registry
 
 FAMILY = "family"
-"""The source that every category has, and that never ends."""
+"""The source that every category has; it is never used up."""
 SOURCES: Registry[Callable[[str, str, str, str], Things]] = Registry(
     "source of assets",
     "embodichain.sources",
     {"folder": "embodichain.assets.chain.pool_sources:Folder", "generate": "embodichain.assets.chain.pool_sources:Prompt"},
     "or family",
 )
-"""What else instances come from, by the word before the colon: called with what follows it, the category, and the pool's generator
-and its licence."""
+"""Further sources of instances, by the word before the colon. Each is called with the text after the colon, the category, the
+pool's generator and its licence."""
 
 
 class Things(Protocol):
-    """What a source is: things to make instances of, in an order that is the same everywhere."""
+    """A source of assets, in an order that is the same on every machine."""
 
     def job(self, turn: int, seed: int, *, held_out: bool) -> Any:
         """The job (`chain.jobs.Job`) of the `turn`-th instance of this source, made by `seed`; None when it is used up."""
@@ -34,35 +34,35 @@ class Things(Protocol):
 
 
 _FINEST = 1_000_000
-"""Rates are fractions of at most this denominator, so that every machine counts alike."""
+"""Rates are rounded to fractions with at most this denominator, so that every machine counts alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolConfig:
-    """Fresh assets in the stream: scenes draw from instances that are made while the run goes on, and that retire.
+    """Fresh assets in the stream: scenes draw from instances that are made while the run goes on, and that later retire.
 
-    Everything is decided by a scene's number, so that the scenes do not depend on who builds what, or when.
+    The number of a scene decides everything, so scenes do not depend on which process builds an instance, or when.
     """
 
     live: int = 0
-    """Instances of each category that scenes draw from at a time; 0 has none of this, but a fixed catalogue."""
+    """Instances of each category that scenes draw from at a time; 0 disables the pool and keeps the fixed catalogue."""
     new_per_scene: float = 0.25
-    """New instances of a category that each scene brings which asks for it: 0.25 is one in every fourth."""
+    """New instances of a category for each scene that asks for it: 0.25 is one in every fourth scene."""
     most_scenes: int = 4
     """Most scenes that an instance may serve: the replay bound of assets."""
     sources: Mapping[str, str] = field(default_factory=dict)
-    """Where instances of a category come from, in turns, with ";" between: "family", "folder:PATH" or "generate:PROMPT". A category
-    that is not mentioned comes from its family, and so does what a folder has no more things for."""
+    """Sources of each category's instances, used in turns, separated by ";": "family", "folder:PATH" or "generate:PROMPT". A
+    category without an entry uses its family, and so does a category whose folder is used up."""
     generator: str = ""
-    """What answers prompts: an address (http://...) or a command with {prompt} and {out}, as in docs/generators.md."""
+    """The generator that answers prompts: an address (http://...) or a command with {prompt} and {out}; see docs/generators.md."""
     generator_licence: str = ""
-    """Of what the generator makes, where it does not say so itself."""
+    """Licence of generated assets for which the generator states none."""
     actors: int = 1
-    """Processes that only make assets, ahead of the scenes; 0 leaves that to the workers. Not used by the serial engine."""
+    """Processes that only make assets, ahead of the scenes; with 0 the workers make them. Not used by the serial engine."""
     ahead: int = 32
-    """For how many scenes beyond the next one these make assets."""
+    """For how many scenes beyond the next one these processes make assets."""
     most_mb: int = 2048
-    """Room on disk [MiB]: above it, instances that were used least recently are deleted. They are made again when asked for."""
+    """Room on disk [MiB]: above it, the least recently used instances are deleted. They are made again when they are needed."""
 
     def __post_init__(self) -> None:
         if self.live < 0 or self.actors < 0:
@@ -80,28 +80,28 @@ class PoolConfig:
                 if source != FAMILY:
                     SOURCES.check(source.partition(":")[0])
         if self.live:
-            Turnover(self)  # refuses what no scene could keep to
+            Turnover(self)  # raises for settings that no scene could satisfy
 
     @property
     def enabled(self) -> bool:
-        """Whether there is a pool at all."""
+        """Whether the pool is used."""
         return self.live > 0
 
 
 def named(text: str) -> tuple[str, ...]:
-    """The sources that a text names."""
+    """The sources that a text of `PoolConfig.sources` lists."""
     return tuple(part.strip() for part in text.split(";") if part.strip()) or (FAMILY,)
 
 
 class Turnover:
-    """Which instances the k-th scene that asks for a category may draw from.
+    """Computes from which instances the k-th scene that asks for a category may draw.
 
-    A window of `live` instances moves on by `new_per_scene`. Of these a scene is dealt a hand, and the hands go round the window,
-    as large as `most_scenes` allows: while it is in the window, an instance is in no more hands than that.
+    A window of `live` instances advances by `new_per_scene` with each scene. A scene may draw from a part of the window, its hand.
+    Hands go round the window and are as large as `most_scenes` allows, so that no instance is in more hands than that.
     """
 
     def __init__(self, config: PoolConfig) -> None:
-        """Raises ConfigError when instances come too slowly for the bound."""
+        """Raises ConfigError when new instances come too slowly to keep the bound."""
         self.live = config.live
         self._rate = Fraction(config.new_per_scene).limit_denominator(_FINEST)
         self._most = config.most_scenes
@@ -113,19 +113,19 @@ class Turnover:
 
     @cached_property
     def size(self) -> int:
-        """Instances in a hand."""
+        """Number of instances in a hand."""
         return max(size for size in range(1, self.live + 1) if self._served(size) <= self._most)
 
     def _served(self, size: int) -> int:
-        """Most hands of this size that an instance is in: it is in the window for so many scenes, and its turn comes evenly."""
+        """Most hands of this size that contain the same instance while it is in the window; its turn comes at even intervals."""
         return math.ceil(math.ceil(self.live / self._rate) * Fraction(size, self.live))
 
     def first(self, k: int) -> int:
-        """The oldest instance in the window of scene k: older ones have retired."""
+        """Index of the oldest instance in the window of scene k; older ones have retired."""
         return int(k * self._rate)
 
     def hand(self, k: int) -> tuple[int, ...]:
-        """The instances that scene k may draw from, in order."""
+        """Indices of the instances that scene k may draw from, in order."""
         first = self.first(k)
         places = ((k * self.size + turn) % self.live for turn in range(self.size))
         return tuple(sorted(first + (place - first) % self.live for place in places))
@@ -158,9 +158,9 @@ class AssetsConfig:
     )
     seed: int = 0
     jobs: int = 0
-    """Processes; 0 is one per core, at most 4."""
+    """Number of build processes; 0 is one per core, at most 4."""
     pool: PoolConfig = field(default_factory=PoolConfig)
-    """Instead of a fixed catalogue, for what tasks ask for: instances that are made while the run goes on, and retire."""
+    """Replaces the fixed catalogue by instances that are made while the run goes on, and that later retire."""
 
     def __post_init__(self) -> None:
         for category, count in self.counts.items():
@@ -171,14 +171,14 @@ class AssetsConfig:
             raise ConfigError(f"seed of the catalogue must be 0..{2**31 - 1}, got {self.seed}")
 
     def serving(self, categories: Collection[str], *, others: bool = False) -> AssetsConfig:
-        """What scenes that ask for these categories need: those alone, unless there are `others` on the table as well.
+        """The catalogue for scenes that ask for these categories: only those, or all with `others` on the table as well.
 
-        Of a category that `counts` does not mention, such as one that an installed distribution adds, two instances are made.
+        A category that `counts` does not mention, such as one of an installed distribution, gets two instances.
         """
         wanted = {category: count for category, count in self.counts.items() if others or category in categories}
         return replace(self, counts=wanted | {category: 2 for category in sorted(categories) if category not in self.counts})
 
     @property
     def instances(self) -> tuple[tuple[str, int], ...]:
-        """(category, seed) of every asset, in order."""
+        """Category and seed of every asset, in order."""
         return tuple((category, self.seed * 1000 + i) for category, count in self.counts.items() for i in range(count))

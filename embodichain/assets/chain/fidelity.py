@@ -1,4 +1,4 @@
-"""The fidelity table: everything that a file states, beside what its asset says, and the reason wherever the two differ."""
+"""The fidelity table: each quantity that a file states, its value in the asset, and the reason of every difference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from embodichain.assets.families.parts import Fate, Kept, Part, Source, Value
+from embodichain.assets.families.parts import Kept, Part, Preservation, Source, Value
 from embodichain.assets.geometry.primitives import content
 from embodichain.assets.geometry.shapes import signed_volume
 from embodichain.types import Asset, Body, Joint, JointKind, Mesh
@@ -17,22 +17,22 @@ from embodichain.types.poses import matrix_of
 KEPT = 1e-4
 """Relative difference up to which a stated number counts as kept."""
 UNEXPLAINED = "UNEXPLAINED"
-"""Reason of a difference that no stage accounted for: a fault of this engine, which tests and the benchmark count."""
+"""Reason of a difference that no stage explained. That is a fault of this engine; tests and the benchmark count such rows."""
 
 
 def table(raw: Source, asset: Asset, told: Sequence[Kept]) -> tuple[Kept, ...]:
     """One row for every quantity that a source states, compared with the asset as its file holds it.
 
     Args:
-        raw: what was read, placed as the asset is.
-        asset: read back.
-        told: rows of those who had to change or drop something.
+        raw: the source, placed in the same pose as the asset.
+        asset: the asset, read back from its file.
+        told: rows from stages that had to change or drop something.
     """
     explained = {(row.of, row.what): row for row in told}
     bodies = {body.name: body for body in asset.bodies}
     rows: list[Kept] = []
     for part in raw.parts:
-        # A centre of mass may be zero where lengths are not: it is kept to a share of the body's size.
+        # A centre of mass may be zero although lengths are not, so its tolerance is a share of the body's size.
         size = float(np.ptp(part.mesh.vertices, axis=0).max()) if len(part.mesh.vertices) else 1.0
         for what, pair in _of_body(part, bodies.get(part.name)).items():
             rows.append(_row(part.name, what, *pair, explained, size if what == "centre of mass" else 0.0))
@@ -44,12 +44,12 @@ def table(raw: Source, asset: Asset, told: Sequence[Kept]) -> tuple[Kept, ...]:
 
 
 def unexplained(rows: Sequence[Kept]) -> list[Kept]:
-    """Rows of differences that nobody accounted for."""
-    return [row for row in rows if row.fate is not Fate.KEPT and row.reason in ("", UNEXPLAINED)]
+    """The rows of differences that no stage explained."""
+    return [row for row in rows if row.fate is not Preservation.KEPT and row.reason in ("", UNEXPLAINED)]
 
 
 def plain(rows: Sequence[Kept]) -> list[dict[str, Any]]:
-    """The rows as a report holds them; infinite numbers as words, for JSON has none."""
+    """The rows as plain values for a report; infinite numbers become words, because JSON has none."""
 
     def value(entry: Value) -> Any:
         if isinstance(entry, tuple):
@@ -68,10 +68,10 @@ def plain(rows: Sequence[Kept]) -> list[dict[str, Any]]:
 def _row(of: str, what: str, stated: Value, written: Value, explained: Mapping[tuple[str, str], Kept], scale: float = 0.0) -> Kept:
     told = explained.get((of, what))
     if _same(stated, written, scale):
-        return told or Kept(of=of, what=what, stated=stated, written=written, fate=Fate.KEPT)
+        return told or Kept(of=of, what=what, stated=stated, written=written, fate=Preservation.KEPT)
     if told is not None:
         return told
-    fate = Fate.DROPPED if written is None else Fate.CHANGED
+    fate = Preservation.DROPPED if written is None else Preservation.CHANGED
     return Kept(of=of, what=what, stated=stated, written=written, fate=fate, reason=UNEXPLAINED)
 
 
@@ -131,12 +131,12 @@ def _of_joint(joint: Joint, written: Joint | None) -> dict[str, tuple[Value, Val
 
 
 def _contents(colliders: Sequence[Mesh]) -> Iterator[float]:
-    """Volumes of colliders: of analytic ones exactly."""
+    """Volumes of colliders [m^3], exact for analytic ones."""
     return (content(hull.shape) if hull.shape else signed_volume(hull) for hull in colliders)
 
 
 def _touching(body: Body, name: str, hulls: Sequence[int]) -> tuple[float, ...] | None:
-    """A property of the surface of some hulls; None where they are not there."""
+    """A surface property of some of a body's hulls; None where these do not exist."""
     surfaces = body.touching
     return tuple(float(getattr(surfaces[number], name)) for number in hulls) if max(hulls) < len(surfaces) else None
 

@@ -1,4 +1,4 @@
-"""Finished assets: whether a file is one, unharmed, and reading it back."""
+"""Finished assets: checks that a file is complete and unharmed, and reads it back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from embodichain.types import Asset
 
 
 def unharmed(file: Path, key: str) -> bool:
-    """Whether `file` is a finished asset of this key whose bytes are those that were delivered."""
+    """Whether `file` is a finished asset with this key whose bytes are the delivered ones."""
     try:
         report = json.loads(file.with_suffix(".json").read_text())
         return bool(report["key"] == key and report["usd_sha256"] == digest(file))
@@ -19,7 +19,7 @@ def unharmed(file: Path, key: str) -> bool:
 
 
 def digest(file: Path) -> str:
-    """Hash over the hashes of a USD file, of the layers of its payload and of its textures; raises OSError."""
+    """Hash over the hashes of a USD file, of the layers of its payload, and of its textures; raises OSError."""
     found = hashlib.sha256()
     pictures = (picture for picture in (file.parent / "textures").glob("*") if picture.is_file())
     for layer in (file, *sorted((file.parent / "payload").glob("*.usd?")), *sorted(pictures)):
@@ -28,12 +28,12 @@ def digest(file: Path) -> str:
 
 
 def read(file: Path) -> Asset:
-    """The asset in a USD file."""
-    from embodichain.assets.usd import files as usd  # brings pxr, which nothing else here needs
+    """Reads the asset in a USD file."""
+    from embodichain.assets.usd import files as usd  # imports pxr, which nothing else here needs
 
     return usd.read(file)
 
 
 def shelf(out_dir: Path, category: str, name: str) -> Path:
-    """The folder that holds an asset's folder: its category where the name tells it, else its name."""
+    """The folder above an asset's own folder: named after its category if its name contains that, otherwise after its name."""
     return out_dir / (category if category and category in name else name)

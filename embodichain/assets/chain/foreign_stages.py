@@ -1,4 +1,4 @@
-"""The stages for parts of files: what their file states is kept, what it leaves open is computed, what cannot be is listed."""
+"""The stages for parts read from files: stated values are kept, missing ones computed, and those that cannot be kept listed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.spatial import ConvexHull, QhullError
 from embodichain.assets.chain.part_stages import repaired, simplified
 from embodichain.assets.chain.record import Number, Record
 from embodichain.assets.chain.settings import ChainConfig
-from embodichain.assets.families.parts import Fate, Kept, Part, Source, Touch
+from embodichain.assets.families.parts import Kept, Part, Preservation, Source, Touch
 from embodichain.assets.families.tables import material
 from embodichain.assets.geometry.articulate import self_contact
 from embodichain.assets.geometry.collision import CollisionFit, convex_hull, decompose, measure, reduce_hull
@@ -27,16 +27,16 @@ from embodichain.errors import AssetError
 from embodichain.types import Body, Material, Mesh
 
 _MISSING = 0.01
-"""Share of a convex solid's volume that its one hull may leave out."""
+"""Largest share of a convex solid's volume that its single hull may leave out."""
 _SAME = 1e-4
-"""Relative difference up to which a number is the same."""
+"""Relative difference up to which two numbers count as equal."""
 
 
 def prepared(raw: Source, config: ChainConfig, record: Record) -> Source:
-    """The source with a closed solid for every part: what its colliders cover where the file states all physics, else repaired.
+    """Gives every part a closed solid: its colliders where the file states all physics, otherwise the repaired mesh.
 
     Raises:
-        AssetError: a part can be given no solid.
+        AssetError: no solid can be made of a part.
     """
     jointed = len(raw.parts) > 1
     parts = (_convex(part, config, record, least=0.5 if jointed else 0.9) for part in raw.parts)
@@ -44,9 +44,10 @@ def prepared(raw: Source, config: ChainConfig, record: Record) -> Source:
 
 
 def _convex(part: Part, config: ChainConfig, record: Record, least: float) -> Part:
-    """The part with convex colliders: pieces of a collision mesh that fill `least` of their hull as that, others decomposed.
+    """Makes the part's colliders convex: pieces of a mesh that fill at least `least` of their hull become it, others are
+    decomposed.
 
-    A robot's links may fill little of it, for engines take the hull of a link; a cup must not.
+    `least` is small for the links of a robot, whose hulls engines use anyway; it must be large for a cup.
     """
     if all(collider.shape is not None for collider in part.stated.colliders):
         return part
@@ -57,7 +58,7 @@ def _convex(part: Part, config: ChainConfig, record: Record, least: float) -> Pa
         hulls: list[Mesh] = []
         told: list[str] = []
         for number, collider in enumerate(part.stated.colliders):
-            # The pieces of a collider before this one touch as that does.
+            # `touches` has one entry for each hull: the pieces of an earlier collider have its surface properties.
             touches.extend(part.stated.touches[number - 1 : number] * (len(hulls) - len(touches)))
             if collider.shape is not None:
                 hulls.append(collider)
@@ -86,7 +87,12 @@ def _convex(part: Part, config: ChainConfig, record: Record, least: float) -> Pa
             stated = f"{len(part.stated.colliders)} meshes"
             reason = "engines collide convex pieces: " + "; ".join(list(dict.fromkeys(told))[:6])
             row = Kept(
-                of=part.name, what="collision mesh", stated=stated, written=f"{len(hulls)} hulls", fate=Fate.CHANGED, reason=reason
+                of=part.name,
+                what="collision mesh",
+                stated=stated,
+                written=f"{len(hulls)} hulls",
+                fate=Preservation.CHANGED,
+                reason=reason,
             )
             record.fidelity.append(row)
         return tuple(hulls), {"hulls": len(hulls)}
@@ -97,7 +103,7 @@ def _convex(part: Part, config: ChainConfig, record: Record, least: float) -> Pa
 
 
 def _pieces(mesh: Mesh) -> list[Mesh]:
-    """The connected pieces of a collision mesh that span a volume: decompositions come as one mesh of many."""
+    """The connected pieces of a collision mesh that span a volume. Some files store a whole decomposition as one mesh."""
     found = [piece for piece in components(clean(mesh, 1e-6 * diagonal(mesh))) if len(piece.vertices) >= 4]
     solid = []
     for piece in found:
@@ -119,28 +125,28 @@ def _solid(part: Part, config: ChainConfig, record: Record, *, jointed: bool) ->
         return repaired(part, config, record)
     except AssetError as error:
         if jointed and not stated.colliders and _weighs(part):
-            # A link needs no solid: it is weighed, and its file lets it touch nothing.
+            # The link needs no solid: its mass is stated, and its file gives it no colliders.
             reason = f"its file lets it touch nothing, and what is seen is no solid to make colliders of: {error}"
             record.fidelity.append(
-                Kept(of=part.name, what="colliders", stated="none", written="none", fate=Fate.KEPT, reason=reason)
+                Kept(of=part.name, what="colliders", stated="none", written="none", fate=Preservation.KEPT, reason=reason)
             )
             return replace(part, mesh=Mesh(vertices=np.zeros((0, 3)), faces=np.zeros((0, 3), np.int32)))
         if not stated.colliders:
             raise
         reason = f"what is seen is no solid, so its colliders were weighed: {error}"
         record.fidelity.append(
-            Kept(of=part.name, what="solid", stated="visual", written="colliders", fate=Fate.CHANGED, reason=reason)
+            Kept(of=part.name, what="solid", stated="visual", written="colliders", fate=Preservation.CHANGED, reason=reason)
         )
         return replace(part, mesh=_cover(stated.colliders))
 
 
 def _weighs(part: Part) -> bool:
-    """Whether a file states all of a part's mass properties that need a shape."""
+    """Whether a file states all mass properties of a part that would otherwise be computed from its shape."""
     return bool(part.stated.mass) and part.stated.inertia is not None
 
 
 def foreseen(raw: Source, config: ChainConfig) -> None:
-    """Raises AssetError for what `prepared` will refuse, as far as that is cheap to know: surfaces that are open without a wall."""
+    """Raises AssetError early for what `prepared` will refuse, as far as that is cheap to find: open surfaces without a wall."""
     for part in raw.parts:
         spared = len(raw.parts) > 1 and _weighs(part)
         if len(part.mesh.faces) and not part.stated.colliders and not part.wall > 0.0 and not spared:
@@ -155,7 +161,7 @@ def _cover(colliders: tuple[Mesh, ...]) -> Mesh:
 
 
 def build_body(part: Part, config: ChainConfig, record: Record) -> tuple[Body, Mesh]:
-    """The body of a prepared part of a file, and the solid by which it may be grasped; raises AssetError when a stage refuses."""
+    """The body of a prepared part of a file, and the solid on which grasps are searched; raises AssetError when a stage refuses."""
     surfaces = _surfaces(part)
     surface = surfaces[0] if surfaces else _surface(part)
     _within(part, surfaces or (surface,), record)
@@ -187,7 +193,7 @@ def _body(part: Part, mass: MassProperties, hulls: tuple[Mesh, ...], surface: Ma
 
 
 def _surfaces(part: Part) -> tuple[Material, ...]:
-    """The material of each collider, where the file states them apart."""
+    """The material of each collider, where the file states several."""
     kinds = list(dict.fromkeys(part.stated.touches))
     made = [_surface(part, touch) for touch in kinds]
     plain = material(part.material).name
@@ -196,7 +202,7 @@ def _surfaces(part: Part) -> tuple[Material, ...]:
 
 
 def _surface(part: Part, touch: Touch | None = None) -> Material:
-    """The table's material with what the file states of it, or of one collider."""
+    """The table's material, changed by what the file states about the part, or about one collider."""
     base, stated = material(part.material), part.stated
     touch = touch or Touch(
         static_friction=stated.static_friction, dynamic_friction=stated.dynamic_friction, restitution=stated.restitution
@@ -216,7 +222,7 @@ def _surface(part: Part, touch: Touch | None = None) -> Material:
 
 
 def _within(part: Part, surfaces: tuple[Material, ...], record: Record) -> None:
-    """A row for each number of a surface that could not be written as it is stated."""
+    """Records a row for each surface property that could not be written as stated."""
     reason = "no surface has that: it sticks at least as well as it slides, and gives back no more than it takes"
     for name in ("static_friction", "dynamic_friction", "restitution"):
         told = [getattr(touch, name) for touch in part.stated.touches or (part.stated,)]
@@ -232,7 +238,7 @@ def _within(part: Part, surfaces: tuple[Material, ...], record: Record) -> None:
 
 
 def _collided(part: Part, plain: Mesh, config: ChainConfig) -> tuple[tuple[Mesh, ...], Mapping[str, Number]]:
-    """The colliders that the file states; else the analytic shape that the solid is; else its convex pieces."""
+    """The colliders that the file states; otherwise the analytic shape of the solid; otherwise its convex pieces."""
     solid = part.mesh
     if part.stated.colliders:
         vertices = max(len(hull.vertices) for hull in part.stated.colliders)
@@ -251,7 +257,7 @@ def _collided(part: Part, plain: Mesh, config: ChainConfig) -> tuple[tuple[Mesh,
 
 
 def filled(hull: Mesh, solid: Mesh) -> Mesh:
-    """The hull as large as the solid, which the hull of few of its vertices is not: grown about its middle, not below the sole."""
+    """Scales a hull of few vertices about its centre to the volume of the solid, without reaching below its lowest point."""
     middle = hull.vertices.mean(axis=0)
     vertices = middle + (hull.vertices - middle) * (signed_volume(solid) / signed_volume(hull)) ** (1.0 / 3.0)
     vertices[:, 2] = np.maximum(vertices[:, 2], solid.vertices[:, 2].min())
@@ -259,12 +265,14 @@ def filled(hull: Mesh, solid: Mesh) -> Mesh:
 
 
 def set_apart(bodies: Sequence[Body], raw: Source, record: Record) -> tuple[tuple[tuple[str, str], ...], Mapping[str, Number]]:
-    """Pairs of bodies whose colliders meet somewhere in a joint's range: they shall not collide."""
+    """Pairs of bodies whose colliders overlap somewhere in the range of a joint: they are excluded from collision."""
     pairs = []
     for pair, volume in self_contact(bodies, raw.joints, samples=3, once=True).items():
         reason = "their colliders overlap somewhere in a joint's range: filtered, as parents and children of joints are"
         stated = f"overlap of {volume * 1e6:.3g} cm^3"
-        row = Kept(of=" and ".join(pair), what="contact", stated=stated, written="filtered", fate=Fate.CHANGED, reason=reason)
+        row = Kept(
+            of=" and ".join(pair), what="contact", stated=stated, written="filtered", fate=Preservation.CHANGED, reason=reason
+        )
         record.fidelity.append(row)
         if pair not in raw.apart and pair[::-1] not in raw.apart:
             pairs.append(pair)
@@ -275,7 +283,7 @@ def set_apart(bodies: Sequence[Body], raw: Source, record: Record) -> tuple[tupl
 
 
 def _weighed(part: Part, hulls: tuple[Mesh, ...], density: float, record: Record) -> tuple[MassProperties, Mapping[str, Number]]:
-    """Mass properties: those that the file states where any body could have them, else of the solid."""
+    """The mass properties that the file states where they are physically possible, otherwise those of the solid."""
     stated, solid = part.stated, part.mesh
     if part.shell_thickness > 0.0:
         plain = shell_properties(solid, density, part.shell_thickness)
@@ -315,7 +323,7 @@ def _weighed(part: Part, hulls: tuple[Mesh, ...], density: float, record: Record
 
 
 def _shapeless(part: Part, record: Record) -> MassProperties:
-    """What a body weighs that only carries joints."""
+    """Mass properties of a body without shape, which only connects joints."""
     inertia = part.stated.inertia
     if inertia is not None:
         wrong = _absurd_inertia(inertia, 1.0, np.zeros((0, 3)), np.zeros(3))
@@ -331,7 +339,7 @@ def _shapeless(part: Part, record: Record) -> MassProperties:
 
 def _changed(record: Record, part: Part, what: str, stated: object, written: object, reason: str) -> None:
     values = [value if isinstance(value, (float, str, tuple)) else None for value in (stated, written)]
-    row = Kept(of=part.name, what=what, stated=values[0], written=values[1], fate=Fate.CHANGED, reason=reason)
+    row = Kept(of=part.name, what=what, stated=values[0], written=values[1], fate=Preservation.CHANGED, reason=reason)
     if row not in record.fidelity:
         record.fidelity.append(row)
 
@@ -343,7 +351,7 @@ def _six(inertia: NDArray[np.float64]) -> tuple[float, ...]:
 
 
 def _absurd_mass(mass: float, points: NDArray[np.float64]) -> str:
-    """Why nothing of this size weighs that; empty when it may."""
+    """Why no object of this size can have that mass; empty when it can."""
     try:
         density = mass / ConvexHull(points).volume
     except (QhullError, ValueError):
@@ -353,7 +361,7 @@ def _absurd_mass(mass: float, points: NDArray[np.float64]) -> str:
 
 
 def outside(center: NDArray[np.float64], points: NDArray[np.float64]) -> float:
-    """How far a point is outside the hull of others [m]; negative inside."""
+    """Distance of a point from the hull of other points [m]; negative inside."""
     try:
         hull = ConvexHull(points)
     except (QhullError, ValueError):
@@ -362,7 +370,7 @@ def outside(center: NDArray[np.float64], points: NDArray[np.float64]) -> float:
 
 
 def _absurd_inertia(inertia: NDArray[np.float64], mass: float, points: NDArray[np.float64], center: NDArray[np.float64]) -> str:
-    """Why no distribution of mass has that inertia; empty when one may: the validator's rule."""
+    """Why no mass distribution has that inertia, by the validator's rule; empty when one may have it."""
     if not np.isfinite(inertia).all():
         return "not finite"
     low, middle, high = np.linalg.eigvalsh((inertia + inertia.T) / 2)

@@ -1,4 +1,4 @@
-"""What a batch is made of: a job says which asset it makes, how its source is had, and by what it is known again."""
+"""The jobs of a batch: which asset a job makes, how its source is obtained, and the key by which a finished asset is recognised."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from embodichain.errors import ConfigError
 
 
 class Job(Protocol):
-    """One asset to build; a plain value, for it travels to another process."""
+    """One asset to build; a plain value, because it is sent to another process."""
 
     @property
     def name(self) -> str:
@@ -31,21 +31,21 @@ class Job(Protocol):
 
     @property
     def category(self) -> str:
-        """The folder it goes to."""
+        """Name of the folder for the asset."""
         ...
 
     def identity(self) -> Mapping[str, object]:
-        """Everything but settings and code that decides the result, as plain values."""
+        """Everything except settings and code that decides the result, as plain values."""
         ...
 
     def source(self) -> parts.Source:
-        """The unoptimised asset; raises AssetError or ConfigError when it cannot be had."""
+        """The unoptimised asset; raises AssetError or ConfigError when it is not available."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProceduralJob:
-    """An instance of a procedural family by seed, made imperfect as generators' meshes are unless `clean`."""
+    """An instance of a procedural family by seed. Unless `clean`, its meshes get the faults that generators make."""
 
     category: str
     seed: int
@@ -60,7 +60,7 @@ class ProceduralJob:
         return source.instance_name(self.category, self.seed)
 
     def identity(self) -> Mapping[str, object]:
-        """Family, seed and how it is broken; of a family from elsewhere also its code, which `code_digest` does not cover."""
+        """Family, seed and mesh faults; for a family of another package also its code, which `code_digest` does not cover."""
         mess = None if self.clean else asdict(MessConfig())
         known = {"category": self.category, "seed": self.seed, "mess": mess}
         return known if self.category in FAMILIES.built_in else known | {"code": digest_around(FAMILIES.get(self.category))}
@@ -71,43 +71,43 @@ class ProceduralJob:
 
 
 def key(job: Job, config: ChainConfig) -> str:
-    """Hash of everything that decides a job's asset: what it is made from, the settings and the code of this package."""
+    """Hash of everything that decides a job's asset: its source, the settings and the code of this package."""
     values = [type(job).__name__, job.name, dict(job.identity()), asdict(config), embodichain.__version__, code_digest()]
     text = json.dumps(values, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def file_of(job: Job, out_dir: Path) -> Path:
-    """Where the asset of a job is delivered.
+    """The file that the asset of a job is delivered to.
 
-    The shelf's name is part of the asset's name, as the SimReady profile asks of the folder two levels above a file.
+    The name of the folder above the asset's is part of the asset's name, as the SimReady profile requires.
     """
     return shelf(out_dir, job.category, job.name) / job.name / f"{job.name}.usd"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedJob:
-    """Another job under a name of its own, for two files of one name in one batch."""
+    """Another job under a different name, for two files of the same name in one batch."""
 
     job: Job
     name: str
 
     @property
     def category(self) -> str:
-        """The other job's."""
+        """The category of the other job."""
         return self.job.category
 
     def identity(self) -> Mapping[str, object]:
-        """The other job's."""
+        """The identity of the other job."""
         return self.job.identity()
 
     def source(self) -> parts.Source:
-        """The other job's."""
+        """The source of the other job."""
         return self.job.source()
 
 
 def unique(jobs: Sequence[Job]) -> tuple[Job, ...]:
-    """The jobs with a number behind every name that came before; raises ConfigError when one and the same job is there twice."""
+    """Makes names unique by appending a number to repeated ones; raises ConfigError when the same job occurs twice."""
     taken: set[str] = set()
     known: dict[str, list[Job]] = {}  # those so far by their own names: a batch may have very many, and few of one name
     result: list[Job] = []
@@ -126,13 +126,13 @@ def unique(jobs: Sequence[Job]) -> tuple[Job, ...]:
 
 @cache
 def code_digest() -> str:
-    """Hash of this package's code and tables: an asset of an older engine is built again."""
+    """Hash of this package's code and tables. An asset that an older version built is therefore built again."""
     return _digest(Path(__file__).parents[1])
 
 
 @cache
 def digest_around(family: Family) -> str:
-    """Hash of the code and tables of the package, or the single module, that a family from elsewhere lives in."""
+    """Hash of the code and tables of the package, or of the single module, that contains a family of somebody else."""
     top = sys.modules[family.__module__.partition(".")[0]]
     files = [Path(place) for place in getattr(top, "__path__", ())] or [Path(str(top.__file__))]
     return "".join(map(_digest, files))

@@ -1,4 +1,4 @@
-"""Newton as a witness: what it reads from a USD file, and how what it reads falls and slides."""
+"""Newton as an independent reader: which values it reads from a USD file, and how the asset falls and slides in it."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ MISSING = "Newton was not asked: it is not installed (pip install 'embodichain[n
 
 
 def installed() -> bool:
-    """Whether Newton can be asked."""
+    """Whether Newton is installed."""
     return importlib.util.find_spec("newton") is not None
 
 
 def remarks() -> list[str]:
-    """What is to be said where Newton cannot be asked."""
+    """Remarks for a report when Newton is not available."""
     return [] if installed() else [MISSING]
 
 
 def by_newton(file: Path) -> Testimony | None:
-    """What Newton makes of a USD file; None where it is not installed."""
+    """The values that Newton reads from a USD file; None where Newton is not installed."""
     if not installed():
         return None
-    import newton  # pyright: ignore[reportMissingImports]  # brings Warp, and is there by its own extra
+    import newton  # pyright: ignore[reportMissingImports]  # imports Warp; installed by an extra of its own
 
     builder = newton.ModelBuilder()
     builder.add_usd(str(file))
@@ -65,9 +65,9 @@ def by_newton(file: Path) -> Testimony | None:
 
 
 def in_newton(asset: Asset) -> Moved:
-    """How the asset moves in Newton, as that reads its USD: by its MuJoCo solver, on the processor.
+    """How the asset falls and slides in Newton, which reads its USD: with Newton's MuJoCo solver, on the CPU.
 
-    Newton's other solvers compile for minutes more; what this one compiles once in an environment, Warp keeps.
+    Newton's other solvers would take minutes more to compile; Warp caches the kernels of this one.
     """
     return Moved(
         fall=_newton(asset, sliding=False) if falls(asset) else None, slide=_newton(asset, sliding=True) if slides(asset) else None
@@ -75,7 +75,7 @@ def in_newton(asset: Asset) -> Moved:
 
 
 def _newton(asset: Asset, *, sliding: bool) -> float:
-    import newton  # pyright: ignore[reportMissingImports]  # brings Warp, and is there by its own extra
+    import newton  # pyright: ignore[reportMissingImports]  # imports Warp; installed by an extra of its own
 
     builder = newton.ModelBuilder()
     builder.add_usd(str(asset.path))
@@ -87,7 +87,7 @@ def _newton(asset: Asset, *, sliding: bool) -> float:
         model.body_inv_inertia.assign(np.tile(np.eye(3, dtype=np.float32) / HELD, (model.body_count, 1, 1)))
     solver = newton.solvers.SolverMuJoCo(
         model, use_mujoco_cpu=True, disable_contacts=not sliding, cone="elliptic", impratio=STICKING, integrator="implicitfast",
-        tolerance=0.0,  # as in MuJoCo itself, whose solver would stop too soon beside so large an inertia
+        tolerance=0.0,  # as in our MuJoCo simulation: beside so large an inertia the solver would stop too early
     )  # fmt: skip
     states, control = [model.state(), model.state()], model.control()
     masses = np.array(model.body_mass.numpy(), np.float64)

@@ -1,9 +1,9 @@
-"""The chain from a messy source to a simulation-ready asset: read this first.
+"""The chain from a faulty source to a simulation-ready asset. Read this file first.
 
-source → repair → frame → simplify → collision → physical → articulate → usd → preview → validate → grasp; what comes from a file
-goes through `foreign_stages` and `posture` instead of frame, for what it states is kept. A search, where asked for, tries frame to
-articulate many ways. Every asset lands in a folder of its own, complete or not at all, and what is returned was read back
-from its USD file: what is shipped is what is simulated.
+source → repair → frame → simplify → collision → physical → articulate → usd → preview → validate → grasp. Parts read from a file
+go through `foreign_stages` and `posture` instead of frame, because their stated values are kept. A search, if requested, tries
+the stages from frame to articulate in many variants. Each asset gets a folder of its own, which appears complete or not at all.
+Each asset that is returned was read back from its USD file, and that file is the one that is simulated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from embodichain.types import Asset, Pose
 
 
 def build(category: str, seed: int, out_dir: Path) -> Asset:
-    """One instance of a family, made imperfect and optimised into `out_dir/<category>/<name>/<name>.usd`, or read back.
+    """Builds one instance of a family with typical mesh faults into `out_dir/<category>/<name>/<name>.usd`, or reads it back.
 
     Raises:
         AssetError: a stage refused it, or `out_dir` cannot be written.
@@ -32,11 +32,11 @@ def build(category: str, seed: int, out_dir: Path) -> Asset:
 
 
 def build_job(job: jobs.Job, out_dir: Path, *, config: settings.ChainConfig, record: record_room.Record | None = None) -> Asset:
-    """The asset of a job: read back when it was finished before, else made; `record` is filled also when a stage refuses.
+    """Builds the asset of a job, or reads back a finished one; `record` is filled even when a stage refuses.
 
     Raises:
         AssetError: a stage refused it, or `out_dir` cannot be written.
-        ConfigError: its source cannot be had.
+        ConfigError: its source is not available.
     """
     key, file = jobs.key(job, config), jobs.file_of(job, out_dir)
     if finished.unharmed(file, key):
@@ -63,12 +63,12 @@ def optimize(
     record: record_room.Record | None = None,
     shelf: str = "",
 ) -> Asset:
-    """Runs the chain on a source and delivers the asset atomically; `key` is what later calls find it by.
+    """Runs the chain on a source and delivers the asset atomically; later calls find it by `key`.
 
-    `shelf` names the folder above the asset's own as its job does, before the source is read: else its category does.
+    `shelf` names the folder above the asset's own. A job knows it before the source is read; by default it is the category.
 
     Raises:
-        AssetError: a stage refused the source, the result fails validation, or `out_dir` cannot be written.
+        AssetError: a stage refused the source, the result failed validation, or `out_dir` cannot be written.
     """
     config = config or settings.ChainConfig()
     started = time.perf_counter() if started is None else started
@@ -85,13 +85,13 @@ def optimize(
         record.fidelity += found.record.fidelity
     else:
         asset = assembled(raw, config, record)
-    from embodichain.assets.chain.package import deliver  # brings pxr, which only writing and reading files needs
+    from embodichain.assets.chain.package import deliver  # imports pxr, which only reading and writing files needs
 
     return deliver(asset, raw, finished.shelf(out_dir, shelf or raw.category, raw.name), key, record, started, score)
 
 
 def assembled(raw: parts_room.Source, config: settings.ChainConfig, record: record_room.Record) -> Asset:
-    """The asset that a source of repaired solids becomes, in memory; raises AssetError when a stage refuses."""
+    """The asset made from a source of repaired solids, in memory; raises AssetError when a stage refuses."""
     if raw.foreign:
         return _kept(raw, config, record)
     carried = {joint.child for joint in raw.joints if joint.parent}
@@ -112,7 +112,7 @@ def assembled(raw: parts_room.Source, config: settings.ChainConfig, record: reco
 
 
 def _kept(raw: parts_room.Source, config: settings.ChainConfig, record: record_room.Record) -> Asset:
-    """The asset of a file: its joints as they are stated, pairs whose colliders meet at a joint set apart."""
+    """The asset made from a file: its joints are kept as stated, and overlapping pairs of colliders at joints are excluded."""
     bodies = []
     for part in raw.parts:
         body, record.solids[part.name] = foreign_stages.build_body(part, config, record)
@@ -134,7 +134,7 @@ def _kept(raw: parts_room.Source, config: settings.ChainConfig, record: record_r
 
 
 def _standing(raw: parts_room.Source, record: record_room.Record) -> parts_room.Source:
-    """The source as it will stay: cheap to find out here, before any collider is made."""
+    """The source in the pose in which it will stand. Doing this before colliders are made is cheap."""
 
     def work() -> tuple[parts_room.Source, dict[str, str]]:
         stood, row = posture.laid(raw)
@@ -168,7 +168,7 @@ def _lowered(pose: Pose, distance: float) -> Pose:
 
 
 def cached(category: str, seed: int, out_dir: Path) -> Asset | None:
-    """The finished asset, if it was built with these parameters by this engine and its file is unharmed."""
+    """The finished asset if this version built it with these parameters and its file is unharmed; otherwise None."""
     job = jobs.ProceduralJob(category=category, seed=seed)
     file = jobs.file_of(job, out_dir)
     return finished.read(file) if finished.unharmed(file, jobs.key(job, settings.ChainConfig())) else None

@@ -1,4 +1,4 @@
-"""From an asset in memory to a finished folder on disk: complete or not there at all, and read back from its file."""
+"""Turns an asset in memory into a finished folder on disk, which appears complete or not at all, and reads it back."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def deliver(
     started: float,
     score: Mapping[str, Any] | None = None,
 ) -> Asset:
-    """Writes, reads back, hashes, pictures, validates and moves the finished folder into place with one rename.
+    """Writes, reads back, hashes, pictures and validates the asset, and moves the finished folder into place with one rename.
 
     Raises:
-        AssetError: `shelf`, which the asset's folder goes into, cannot be written, or the result fails validation; nothing is
-            left behind then.
+        AssetError: `shelf`, the folder above the asset's, cannot be written, or the result fails validation; nothing is left
+            behind in either case.
     """
     asset = record.stage("antipodal", "", {"affordances": len(asset.affordances)}, lambda: _grasped(asset, record.solids))
     extras = usd.Extras(
@@ -98,13 +98,13 @@ def deliver(
 
 
 _LEVELS = {"medium": 0.25, "low": 0.05}
-"""Levels of detail, and the share of the faces that each has."""
+"""Levels of detail, each with the share of faces that it keeps."""
 _WORTH_LEVELS = 1000
-"""Faces above which a body gets them."""
+"""Number of faces above which a body gets levels of detail."""
 
 
 def levels(asset: Asset, looks: Mapping[str, Look]) -> dict[str, dict[str, Look]]:
-    """Coarser looks of the bodies of an asset by level of detail; none where all bodies are coarse already."""
+    """Coarser looks of an asset's bodies by level of detail; empty when all bodies are coarse already."""
     heavy = [body for body in asset.bodies if len(body.visual.faces) > _WORTH_LEVELS]
     full = {body.name: looks.get(body.name) or plain(body.visual, body.color) for body in heavy}
     if not heavy:
@@ -116,7 +116,7 @@ def levels(asset: Asset, looks: Mapping[str, Look]) -> dict[str, dict[str, Look]
 
 
 def _pictured(asset: Asset, file: Path, looks: Mapping[str, Look]) -> None:
-    """Writes the thumbnail: with textures where a file brought its looks."""
+    """Writes the thumbnail, with textures if the file had any."""
     if not looks:
         preview.save_thumbnail(asset, file)
         return
@@ -129,7 +129,7 @@ def _pictured(asset: Asset, file: Path, looks: Mapping[str, Look]) -> None:
 def _written(
     asset: Asset, file: Path, provenance: Mapping[str, str | float], extras: usd.Extras
 ) -> tuple[Asset, Mapping[str, Number]]:
-    """The asset as its file holds it, with the hash of that content written into the file."""
+    """The asset as its file holds it, after the hash of its content was written into the file."""
     usd.write(asset, file, provenance, None, extras, layered=True)
     asset = replace(usd.read(file), content_hash=fingerprint(usd.read(file)))
     usd.write(asset, file, provenance, None, extras, layered=True)
@@ -137,20 +137,20 @@ def _written(
 
 
 def _grasped(asset: Asset, solids: Mapping[str, Mesh]) -> tuple[Asset, Mapping[str, Number]]:
-    """The asset with grasps that were searched on its closed solids, where what cameras see may be anything."""
+    """Adds grasps that are searched on closed solids, because the visual meshes need not be closed."""
     closed = replace(asset, bodies=tuple(replace(body, visual=solids.get(body.name, body.visual)) for body in asset.bodies))
     found, counted = antipodal.with_grasps(closed)
     return replace(asset, affordances=found.affordances), counted
 
 
 _FLAGGED = ("rest", "push", "joint_creep", "joint_return", "joint_reach", "collider_fit")
-"""Faults that follow from what a file states: told, and no reason to refuse it."""
+"""Checks whose failure may follow from the values that a file states: such a failure is reported and does not refuse the asset."""
 
 
 def _validated(
     asset: Asset, file: Path, *, foreign: bool
 ) -> tuple[tuple[dict[str, float], list[dict[str, str]]], Mapping[str, Number]]:
-    """What was measured, and which of its faults are only told."""
+    """The measured behaviour, and the faults that are only reported."""
     found = behave.behave(asset)
     issues = [*validate.check(file), *behave.faults(asset, found)]
     told = (*_FLAGGED, "drop", "sink") if asset.movable_joints else _FLAGGED
@@ -168,7 +168,7 @@ def _lifted(asset: Asset) -> tuple[dict[str, dict[str, Any]], Mapping[str, Numbe
 
 
 def _move_into_place(temporary: Path, final: Path) -> None:
-    """One rename; an older delivery steps aside. When another process delivers at the same moment, the last one stays."""
+    """Renames the folder into place; an older delivery moves aside. Of two processes that deliver at once, the last one stays."""
     for _ in range(3):
         aside = temporary.with_name(f"{temporary.name.removesuffix('.tmp')}.old.{os.getpid()}.tmp")
         try:
@@ -185,7 +185,7 @@ def _move_into_place(temporary: Path, final: Path) -> None:
 
 
 def _sweep(out_dir: Path, name: str) -> None:
-    """Removes what processes that died left of this asset."""
+    """Removes the temporary folders that killed processes left of this asset."""
     for left in out_dir.glob(f".{name}.*.tmp"):
         owner = int(left.name.split(".")[-2])
         if owner == os.getpid() or not Path(f"/proc/{owner}").exists():
@@ -193,7 +193,7 @@ def _sweep(out_dir: Path, name: str) -> None:
 
 
 def fingerprint(asset: Asset) -> str:
-    """Hash of everything physics and cameras see of an asset, in single precision as in the file."""
+    """Hash of everything that physics and cameras see of an asset, in single precision as in the file."""
     digest = hashlib.sha256()
 
     def add(*values: object) -> None:

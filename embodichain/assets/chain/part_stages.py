@@ -1,4 +1,4 @@
-"""The stages that turn one part's soup into a body, and a stage's entry in the report: pure functions, no files."""
+"""The stages that turn the triangle soup of one part into a body, and their entries in the report: pure functions without files."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from embodichain.assets.physical.mass import MassProperties, shell_properties, s
 from embodichain.types import Body, Mesh
 
 _SNAP = 0.002
-"""Share of the diagonal within which a resting surface is flattened."""
+"""Height above the lowest point, as a share of the diagonal, up to which vertices of a resting surface are flattened."""
 _SIMPLIFY = 0.002
 _MAX_VISUAL_FACES = 5000
 _VOLUME_KEPT = 0.01
 _SHAPE_KEPT = 0.01
-"""Most of the volume that simplification may cut off or add."""
+"""Largest share of the volume that simplification may remove or add."""
 
 
 def repaired(part: Part, config: ChainConfig, record: Record) -> Part:
-    """The part with its soup turned into one closed solid; raises AssetError when that cannot be trusted."""
+    """Replaces the part's soup by one closed solid; raises AssetError when the result cannot be trusted."""
 
     def work() -> tuple[Mesh, Mapping[str, Number]]:
         mesh, report = repair(part.mesh, config.repair, part.wall)
@@ -68,7 +68,7 @@ def build_body(part: Part, config: ChainConfig, record: Record, *, resting: bool
 
 
 def _framed(solid: Mesh) -> tuple[tuple[Mesh, float], Mapping[str, Number]]:
-    """The solid lowered or raised onto z = 0, with the vertices that carry it pressed flat."""
+    """Moves the solid onto z = 0 and flattens the vertices on which it stands."""
     heights = solid.vertices[:, 2]
     snap = _SNAP * diagonal(solid)
     level = float(np.median(heights[heights < heights.min() + snap]))
@@ -78,7 +78,7 @@ def _framed(solid: Mesh) -> tuple[tuple[Mesh, float], Mapping[str, Number]]:
 
 
 def simplified(solid: Mesh) -> tuple[Mesh, Mapping[str, Number]]:
-    """The coarsest simplification that keeps the volume, and the shape, to one percent."""
+    """The coarsest simplification that keeps volume and shape to one percent."""
     exact = to_solid(solid)
     size, volume = diagonal(solid), exact.volume()
     tolerance, tried = _SIMPLIFY, exact
@@ -102,7 +102,7 @@ def _collided(
 def _weighed(solid: Mesh, part: Part) -> tuple[MassProperties, Mapping[str, Number]]:
     density = material(part.material).density
     if part.shell_thickness > 0.0:
-        # Noise leaves the volume alone but adds area: a shell is weighed on a slightly simplified surface.
+        # Noise changes the area but not the volume, so a shell is weighed on a slightly simplified surface.
         smooth = to_mesh(to_solid(solid).simplify(_SIMPLIFY / 2 * diagonal(solid)))
         properties = shell_properties(smooth, density, part.shell_thickness)
     else:

@@ -1,7 +1,8 @@
 """A pool of assets that are made while a run goes on: which one a scene draws, how it is made, and where it is kept.
 
-An instance is a category, a split of scenes and an index; these decide it, whoever makes it. It is made under a lock and kept like
-all assets, so whoever needs one that is not there makes it, or waits for whoever is making it: no scene depends on who was first.
+An instance is identified by a category, a split of scenes and an index, which decide it whichever process makes it. It is made
+under a lock and kept on disk. A process that needs a missing instance makes it, or waits for the process that is making it, so
+that no scene depends on which process was first.
 """
 
 from __future__ import annotations
@@ -30,33 +31,33 @@ from embodichain.types import Asset, Fresh, Instance, Scene
 __all__ = ["Demand", "Pool"]
 
 _TRIES = 10
-"""Sources of one instance that are tried until the chain accepts one: each refusal is a hole, and the same everywhere."""
+"""Number of sources that are tried for one instance until the chain accepts one; refusals are the same in every process."""
 _MOST_INDEX = 10**7
 _IN_MEMORY = 32
-"""Assets that a process keeps at hand."""
+"""Number of assets that a process keeps in memory."""
 _LONGEST_S = 900.0
-"""After so long [s], without what its process waits for a core, the making of an asset is given up."""
+"""Longest time for making one asset [s], without the time in which its process waits for a core."""
 _PASSING = ("deliver:", "generate:")
-"""How refusals begin that say nothing of the source: a full disk, a generator that does not answer. Those are raised."""
+"""Beginnings of error messages that do not blame the source: a full disk, or a generator that does not answer. These are raised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What scenes ask of a category: by which of the tasks that take turns, with which affordances, and how many at a time."""
+    """The requirements of scenes for a category: which of the alternating tasks ask for it, which affordances, and how many."""
 
     category: str
     tasks: tuple[int, ...]
-    """Places in the turn, in ascending order."""
+    """Positions of these tasks in the order of all tasks, ascending."""
     reach: frozenset[str] = frozenset()
     ranked: int = 1
-    """Most objects of one scene that must differ in size."""
+    """Largest number of objects in one scene that must differ in size."""
 
 
 class Pool:
-    """The instances of all scenes. Travels to workers; each process reads and makes through its own. One thread at a time."""
+    """The instances of all scenes. It is sent to workers; each process reads and makes assets itself. For one thread at a time."""
 
     def __init__(self, config: AssetsConfig, demands: Sequence[Demand], *, turns: int, folder: Path) -> None:
-        """`turns`: tasks that take turns over the numbers of scenes. `folder`: where instances are kept.
+        """`turns` is the number of tasks that alternate over the scene numbers, `folder` where instances are kept.
 
         Raises ConfigError for demands that the pool cannot meet, AssetError for a source or a folder that cannot be used.
         """
@@ -77,13 +78,13 @@ class Pool:
         batch.check_writable(folder)
 
     def __getstate__(self) -> dict[str, object]:
-        """Whoever it is sent to reads what it needs."""
+        """Leaves out assets in memory and the build process: the receiving process reads what it needs."""
         return self.__dict__ | {"_made": OrderedDict(), "_builder": None}
 
     # ---------------------------------------------------------------------------------------------------------- numbers
 
     def hand(self, number: int, *, held_out: bool = False) -> tuple[Instance, ...]:
-        """The instances that scene `number` may draw from: of every category that its task may ask for."""
+        """The instances that scene `number` may draw from, of every category that its task may ask for."""
         turn, place = divmod(number, self._turns)
         found: list[Instance] = []
         for category, demand in self._demands.items():
@@ -93,7 +94,7 @@ class Pool:
         return tuple(found)
 
     def orders(self, first: int) -> Iterator[tuple[int, Instance]]:
-        """Every instance of the stream from scene `first` on, each once, with the first scene from there on that may draw it."""
+        """Every instance of the stream from scene `first` on, once each, with the first scene that may draw it."""
         seen: dict[str, set[int]] = {category: set() for category in self._demands}
         for number in itertools.count(first):
             for instance in self.hand(number):
@@ -101,29 +102,29 @@ class Pool:
                 if instance.index not in known:
                     yield number, instance
                     known.add(instance.index)
-            if number % 1000 == 0:  # what is far behind does not come again
+            if number % 1000 == 0:  # instances far behind the window do not come again
                 for category, known in seen.items():
                     seen[category] = {index for index in known if index > max(known) - 4 * self._turnover.live}
 
     def number_of(self, instance: Instance) -> int:
-        """A number for an instance of the stream, as those have that are handed to workers; `ordered` is the inverse."""
+        """A number that identifies an instance of the stream when work is handed out; `ordered` is the inverse."""
         return instance.index * len(self._demands) + list(self._demands).index(instance.category)
 
     def ordered(self, number: int) -> Instance:
-        """The instance of the stream that this number is of."""
+        """The instance of the stream with this number."""
         index, place = divmod(number, len(self._demands))
         return Instance(list(self._demands)[place], False, index)
 
     # ----------------------------------------------------------------------------------------------------------- assets
 
     def assets(self, number: int, *, held_out: bool = False) -> tuple[Fresh, ...]:
-        """What scene `number` draws from, made where it is not there; raises SceneError when an instance cannot be made."""
+        """The assets that scene `number` may draw, made if missing; raises SceneError when one cannot be made."""
         return tuple(self.get(instance) for instance in self.hand(number, held_out=held_out))
 
     def get(self, instance: Instance) -> Fresh:
-        """An instance, read where it is there, else made.
+        """Reads an instance, or makes it if it is missing.
 
-        Blocks while another process makes it. Raises SceneError, everywhere the same, when all of its sources were refused;
+        Blocks while another process makes it. Raises SceneError, the same in every process, when all of its sources were refused;
         AssetError for a folder that cannot be written, or a generator that does not answer.
         """
         if instance in self._made:
@@ -139,7 +140,7 @@ class Pool:
             if isinstance(made, Asset) and (lacking := self._demands[instance.category].reach - made.affordances.keys()):
                 made = f"it has no {' and no '.join(sorted(lacking))}, which scenes reach for"
             if isinstance(made, Asset):
-                # A thing of a folder is of whatever category its file says: it was named for this one.
+                # An object of a folder has the category that its file states; here it gets the one that it was requested for.
                 fresh = Fresh(instance, replace(made, category=instance.category), tuple(refused))
                 self._made[instance] = fresh
                 if len(self._made) > max(_IN_MEMORY, 2 * self._turnover.live * len(self._demands)):
@@ -149,14 +150,14 @@ class Pool:
         raise SceneError(f"instance {instance} cannot be made: {_TRIES} sources were refused, the last: {refused[-1]}")
 
     def drawn(self, scene: Scene) -> tuple[Fresh, ...]:
-        """The instances that stand in a scene which was drawn just now, each once."""
+        """The instances that occur in a scene that was drawn just now, once each."""
         names = {placement.asset.name for placement in scene.objects}
         return tuple(fresh for fresh in self._made.values() if fresh.asset.name in names)
 
     # ---------------------------------------------------------------------------------------------------------- sources
 
     def _sources(self, category: str) -> tuple[Things | None, ...]:
-        """Where instances of a category come from, in turns; None is its family."""
+        """The sources of a category in the order of their turns; None stands for its family."""
         found: list[Things | None] = []
         for source in named(self.config.sources.get(category, "")):
             kind, _, text = source.partition(":")
@@ -165,7 +166,7 @@ class Pool:
         return tuple(found)
 
     def _jobs(self, instance: Instance) -> Iterator[jobs.Job]:
-        """What to make an instance of, and of what instead when that is refused: the source whose turn it is, then the family."""
+        """The jobs to try for an instance: first the source whose turn it is, then instances of the family."""
         if not 0 <= instance.index < _MOST_INDEX:
             raise SceneError(f"a pool has {_MOST_INDEX} instances of a category, and {instance} is not among them")
         base = (((1 + instance.held_out) * 10**9 + self._seed) * _MOST_INDEX + instance.index) * _TRIES
@@ -179,15 +180,15 @@ class Pool:
     # ---------------------------------------------------------------------------------------------------------- keeping
 
     def _read(self, job: jobs.Job) -> Asset | str | None:
-        """The asset of a job, or why it was refused; None when nobody has made it yet, or it is harmed."""
+        """The asset of a job, or the reason of its refusal; None when it was not made yet or is damaged."""
         key, file = jobs.key(job, ChainConfig()), jobs.file_of(job, self._folder)
         try:
             if finished.unharmed(file, key):
                 asset = finished.read(file)
-                os.utime(file.parent)  # which one was used last is what room is made by
+                os.utime(file.parent)  # `_make_room` deletes by this time
                 return asset
         except (OSError, AssetError):
-            return None  # it was deleted just now, to make room
+            return None  # another process deleted it just now to make room
         try:
             told = json.loads(self._hole(job).read_text(encoding="utf-8"))
             return str(told["reason"]) if told["key"] == key else None
@@ -195,8 +196,8 @@ class Pool:
             return None
 
     def _make(self, job: jobs.Job) -> Asset | str:
-        """Has a process of its own make it, so that whatever its meshes do to the programs that mend them costs only itself."""
-        for _ in range(2):  # a process may also be killed by others
+        """Makes the asset in a process of its own, so that a mesh that crashes a library does not end this process."""
+        for _ in range(2):  # a second attempt, because something else may have killed the process
             kind, told = self._built(job)
             if kind == "built":
                 return finished.read(Path(told))
@@ -213,7 +214,7 @@ class Pool:
         return told
 
     def _built(self, job: jobs.Job) -> tuple[str, str]:
-        """What became of a job: "built" and the file, "failed" and why, or "died" and how."""
+        """The result of a job: ("built", file), ("failed", reason) or ("died", how)."""
         if self._builder is None:
             self._builder = Child("embodichain.assets.chain.worker:serve", name="asset builder")
         builder = self._builder
@@ -222,7 +223,7 @@ class Pool:
             end = time.monotonic() - starved_s(builder.pid) + _LONGEST_S
             while (left := end - time.monotonic() + starved_s(builder.pid)) > 0.0:
                 if not builder.pipe.poll(left):
-                    continue  # a busy machine: some of that time it had no core
+                    continue  # part of the time the process waited for a core, which does not count
                 kind, *rest = builder.pipe.recv()
                 if kind != "stage":
                     return kind, str(rest[0])
@@ -238,10 +239,10 @@ class Pool:
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        """Whoever holds this makes the asset; it is given back by the kernel when its holder dies."""
+        """A lock for making this asset. The kernel releases it when its holder dies."""
         place = self._folder / ".locks"
         place.mkdir(parents=True, exist_ok=True)
-        # One of a fixed number of files: which ones share one costs a wait now and then, and files do not pile up.
+        # A fixed number of lock files, so that they do not accumulate; two assets that share one may wait for each other.
         number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:2], "little") % 1024
         descriptor = os.open(place / f"{number}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
         try:
@@ -251,7 +252,7 @@ class Pool:
             os.close(descriptor)
 
     def _make_room(self) -> None:
-        """Deletes the instances that were used least recently, while all take more room than they may."""
+        """Deletes the least recently used instances while all together take more room than allowed."""
         with self._locked("room"):
             rows: list[tuple[float, int, Path]] = []
             for report in self._folder.glob("*/*/*.json"):

@@ -1,4 +1,4 @@
-"""Where instances of a pool come from beside families: folders of files, and prompts that a generator answers."""
+"""Sources of a pool's instances besides families: folders of files, and prompts that a generator answers."""
 
 from __future__ import annotations
 
@@ -17,54 +17,54 @@ from embodichain.assets.reading.generator import GenerateRequest, GeneratorConfi
 from embodichain.errors import ConfigError
 
 _HELD_OUT_EVERY = 4
-"""Of so many things of a folder one is kept for held-out scenes."""
+"""One in this many objects of a folder is kept for held-out scenes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """A job of another source under a category of the pool, with what it is made from in its name: no two share one."""
+    """A job of another source under a category of the pool. Its name contains a hash of its identity, so that names are unique."""
 
     job: Job
     category: str
 
     @property
     def name(self) -> str:
-        """The other job's, and a hash of what that is made from."""
+        """The name of the other job, and a hash of its identity."""
         text = json.dumps(dict(self.job.identity()), sort_keys=True, default=str)
         return f"{self.job.name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     def identity(self) -> Mapping[str, object]:
-        """The other job's."""
+        """The identity of the other job."""
         return self.job.identity()
 
     def source(self) -> Source:
-        """The other job's."""
+        """The source of the other job."""
         return self.job.source()
 
 
 class Folder:
-    """The things of a file or folder, each once, in the order of their paths; some are kept for held-out scenes."""
+    """The objects of a file or folder, each used once, in the order of their paths; some are kept for held-out scenes."""
 
     def __init__(self, text: str, category: str, generator: str, licence: str) -> None:
-        """`text` is the path; no generator is asked. Raises AssetError when nothing readable is there."""
+        """`text` is the path; the generator is not used. Raises AssetError when nothing readable is there."""
         files = survey(Path(text).expanduser().resolve()).files
         things = [Named(job=FileJob(path=file, item=item), category=category) for file in files for item in items(file)]
         of_stream = [thing for number, thing in enumerate(things) if number % _HELD_OUT_EVERY != 1]
         self._things = (of_stream, things[1::_HELD_OUT_EVERY])
 
     def job(self, turn: int, seed: int, *, held_out: bool) -> Job | None:
-        """The thing whose turn it is; None when all are used up."""
+        """The object whose turn it is; None when all are used up."""
         things = self._things[held_out]
         return things[turn] if turn < len(things) else None
 
 
 class Prompt:
-    """What a generator makes of a prompt, another one for every seed."""
+    """Assets that a generator makes from a prompt, with another seed for each."""
 
     def __init__(self, text: str, category: str, generator: str, licence: str) -> None:
-        """`text` is the prompt, `licence` that of the answers where they name none.
+        """`text` is the prompt; `licence` applies to answers that state none.
 
-        Raises ConfigError when there is no generator, or one that cannot be used.
+        Raises ConfigError when there is no generator, or when it cannot be used.
         """
         if not generator:
             raise ConfigError(f"assets.pool.sources asks for {text!r}, and assets.pool.generator is empty: say who answers")
@@ -73,6 +73,6 @@ class Prompt:
         self._generator = GeneratorConfig(url=generator if of_web else "", command="" if of_web else generator, licence=licence)
 
     def job(self, turn: int, seed: int, *, held_out: bool) -> Job | None:
-        """Asks for it with this seed; there is always one more."""
+        """The job that asks the generator with this seed; this source is never used up."""
         request = GenerateRequest(prompt=self._text, seed=seed)
         return Named(job=GeneratedJob(request=request, generator=self._generator), category=self._category)

@@ -1,4 +1,4 @@
-"""How a thing from a file stands: as it is where it does, else laid on its nearest stable side, and that is recorded."""
+"""The pose in which an object from a file stands: its own if it is stable, otherwise its nearest stable side, which is recorded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, QhullError
 
 from embodichain.assets.chain.foreign_stages import outside
-from embodichain.assets.families.parts import Fate, Kept, Part, Source
+from embodichain.assets.families.parts import Kept, Part, Preservation, Source
 from embodichain.assets.geometry.primitives import recognised
 from embodichain.assets.geometry.supports import margin
 from embodichain.assets.physical.mass import solid_properties
@@ -20,16 +20,16 @@ from embodichain.types import Pose, Quaternion, ShapeKind, rotate
 from embodichain.types.poses import compose, quaternion_between
 
 STEADY = math.radians(4.0)
-"""Least tilt that a side must bear to be stood on, and to be left alone."""
+"""Smallest tilt [rad] that a pose must withstand to count as stable."""
 _FLAT = 0.001
-"""Share of the size within which points carry: of a round end few do, and it does not stand."""
+"""Height above the lowest point, as a share of the size, within which points carry. A round end has too few to stand on."""
 _ROUGH = 0.005
-"""The same for what a turn of less than `_SLIGHT` would improve: soles that were scanned are rough."""
+"""The same for objects that a turn of less than `_SLIGHT` would improve, because the bottoms of scans are rough."""
 _SLIGHT = math.radians(3.0)
 
 
 def laid(raw: Source) -> tuple[Source, Kept | None]:
-    """The source standing as it will stay, and what the table says of that; itself where it stands, is bolted, or shall be kept."""
+    """The source in its stable pose, and a row for the table; unchanged if it stands, is bolted down, or is to keep its pose."""
     if raw.keep_pose or any(joint.parent == "" for joint in raw.joints) or _rolls(raw):
         return raw, None
     points, center = _mass_points(raw)
@@ -47,14 +47,14 @@ def laid(raw: Source) -> tuple[Source, Kept | None]:
         what="pose",
         stated="as in its file",
         written=tuple(turn),
-        fate=Fate.CHANGED,
+        fate=Preservation.CHANGED,
         reason=f"{side}, turned by {math.degrees(angle):.1f} degrees (--keep-pose leaves it)",
     )
     return turned(raw, turn), row
 
 
 def turned(raw: Source, quaternion: Quaternion) -> Source:
-    """The source turned, and set on the plane over the origin again, with all that it states."""
+    """Turns the source with everything that it states, and puts it on the plane above the origin again."""
     (root,) = placing.roots(raw.parts, raw.joints)
     pose = Pose(quaternion=quaternion)
     parts = placing.shifted(raw.parts, root, pose)
@@ -66,7 +66,7 @@ def turned(raw: Source, quaternion: Quaternion) -> Source:
 
 
 def _rolls(raw: Source) -> bool:
-    """Whether it is a single ball: it stays in any pose."""
+    """Whether it is a single ball, which rests in any pose."""
     if len(raw.parts) != 1:
         return False
     (part,) = raw.parts
@@ -75,7 +75,7 @@ def _rolls(raw: Source) -> bool:
 
 
 def _mass_points(raw: Source) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
-    """Points that may carry, shape [N, 3], and the centre of mass, joints at zero."""
+    """Points that may carry the object, shape [N, 3], and its centre of mass, with joints at zero."""
     points, masses, centers = [], [], []
     for part in raw.parts:
         meshes = part.stated.colliders or (part.mesh,)
@@ -105,7 +105,7 @@ def _stands(points: NDArray[np.float64], center: NDArray[np.float64], flat: floa
 
 
 def _nearest(points: NDArray[np.float64], center: NDArray[np.float64]) -> Quaternion | None:
-    """The least turn onto a side that carries; where no side is steady, onto the one with the lowest centre of mass."""
+    """The smallest turn onto a stable side; if no side is stable, onto the one with the lowest centre of mass."""
     try:
         hull = ConvexHull(points)
     except QhullError:
@@ -135,7 +135,7 @@ def _nearest(points: NDArray[np.float64], center: NDArray[np.float64]) -> Quater
 
 
 def _plane(normal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Two unit vectors across a normal, shape [2, 3]."""
+    """Two unit vectors perpendicular to a normal, shape [2, 3]."""
     first = np.asarray(np.cross(normal, np.eye(3)[np.abs(normal).argmin()]), np.float64)
     first /= np.linalg.norm(first)
     return np.stack([first, np.asarray(np.cross(normal, first), np.float64)])

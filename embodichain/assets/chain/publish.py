@@ -1,4 +1,4 @@
-"""What a batch leaves beside its assets: a report of every outcome, a list of licences, a contact sheet and a gallery."""
+"""The files that a batch writes beside its assets: a report of every outcome, a list of licences, a contact sheet and a gallery."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import embodichain
 from embodichain.assets.chain.batch import Outcome
 from embodichain.assets.families.listing import categories_csv, materials_csv
-from embodichain.assets.pictures.gallery import Exhibit, Failure, contact_sheet, page
+from embodichain.assets.pictures.gallery import FailedEntry, GalleryEntry, contact_sheet, page
 from embodichain.assets.usd import files as usd
 from embodichain.errors import AssetError, ConfigError
 from embodichain.types import Vec3
@@ -27,7 +27,7 @@ INDEX, MATERIALS, CATEGORIES = "catalogue.json", "materials.csv", "categories.cs
 
 
 def finished(out_dir: Path) -> list[Path]:
-    """The USD file of every delivered asset under a folder: those with their sidecar, in order."""
+    """The USD files of all delivered assets under a folder, recognised by their sidecars, in order."""
     return sorted(
         file
         for file in out_dir.rglob("*.usd")
@@ -48,14 +48,15 @@ def publish(
     progress: Callable[[str, int, int], None] | None = None,
     skipped: Mapping[Path, str] | None = None,
 ) -> tuple[Path, ...]:
-    """Writes report, scenes, licences, index, tables, sheet and gallery of what lies under `out_dir`, each whole or not at all.
+    """Writes report, scenes, licences, index, tables, contact sheet and gallery for the assets under `out_dir`, each file
+    atomically.
 
     Raises:
         AssetError: nothing can be written into `out_dir`, or an asset in it cannot be read.
     """
-    exhibits = [Exhibit.load(file) for file in finished(out_dir)]
+    exhibits = [GalleryEntry.load(file) for file in finished(out_dir)]
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
-    failures = [Failure(name=o.name, reason=o.reason, stage=o.stages[-1]["stage"] if o.stages else "") for o in failed]
+    failures = [FailedEntry(name=o.name, reason=o.reason, stage=o.stages[-1]["stage"] if o.stages else "") for o in failed]
     written = []
     if outcomes:
         written.append(whole(out_dir / REPORT, report_of(outcomes, skipped or {})))
@@ -81,7 +82,7 @@ def publish(
 
 
 def report_of(outcomes: Sequence[Outcome], skipped: Mapping[Path, str]) -> bytes:
-    """The report of a batch as it stands: every outcome, and every file that was left out with the reason."""
+    """The report of a batch: every outcome, and every file that was left out with the reason."""
     left = [{"file": str(file), "reason": reason} for file, reason in skipped.items()]
     return json.dumps({"engine_version": embodichain.__version__, "assets": rows(outcomes), "skipped": left}, indent=1).encode()
 
@@ -90,7 +91,7 @@ _TERM = re.compile(r"(\w+)\s*([=<>])\s*(.+)")
 
 
 def index(out_dir: Path) -> list[dict[str, Any]]:
-    """What is delivered under a folder, a row an asset: what it is, weighs and is made of, whose it is, and where it lies there."""
+    """One row for each delivered asset under a folder: kind, mass, materials, licence, source, and its path in the folder."""
     found = []
     for file in finished(out_dir):
         try:
@@ -113,11 +114,11 @@ def _row(file: Path, told: Mapping[str, Any], out_dir: Path) -> dict[str, Any]:
 
 
 def query(out_dir: Path, terms: Sequence[str]) -> list[dict[str, Any]]:
-    """What is delivered under a folder and meets every term: KEY=VALUE, KEY<NUMBER or KEY>NUMBER of name, category, licence, mass,
+    """The rows of `index` that meet every term: KEY=VALUE, KEY<NUMBER or KEY>NUMBER with the keys name, category, licence, mass,
     joints, bodies, flags, longest (side [m]), material or source.
 
     Raises:
-        ConfigError: a term is none of those.
+        ConfigError: a term has another form or key.
     """
     asked = [_asked(term) for term in terms]
     rows = [row | {"file": str(out_dir / row["file"])} for row in index(out_dir)]
@@ -148,8 +149,8 @@ def _asked(term: str) -> Callable[[Mapping[str, Any]], bool]:
     return lambda row: row[key] < number if sign == "<" else row[key] > number
 
 
-def _scenes(out_dir: Path, exhibits: Sequence[Exhibit]) -> list[Path]:
-    """A USD file for each source that held several things, which puts their assets where they were in it."""
+def _scenes(out_dir: Path, exhibits: Sequence[GalleryEntry]) -> list[Path]:
+    """Writes a USD file for each source that held several objects, with their assets at their original places."""
     scenes: dict[str, list[tuple[str, str, Vec3]]] = {}
     for exhibit in exhibits:
         told = json.loads(exhibit.asset.path.with_suffix(".json").read_text(encoding="utf-8"))["parameters"]
@@ -165,8 +166,8 @@ def _scenes(out_dir: Path, exhibits: Sequence[Exhibit]) -> list[Path]:
     return written
 
 
-def _licences(exhibits: Sequence[Exhibit], out_dir: Path) -> str:
-    """One line an asset: what may be done with it, where it comes from, and the hash it is known by."""
+def _licences(exhibits: Sequence[GalleryEntry], out_dir: Path) -> str:
+    """One line for each asset: licence, origin and content hash."""
     buffer = io.StringIO()
     table = csv.writer(buffer, lineterminator="\n")
     table.writerow(["name", "category", "licence", "source", "content_hash", "file"])
@@ -178,7 +179,7 @@ def _licences(exhibits: Sequence[Exhibit], out_dir: Path) -> str:
 
 
 def whole(path: Path, data: bytes) -> Path:
-    """Writes beside and renames, so that readers and kills see the old file or the new one."""
+    """Writes a temporary file and renames it, so that readers find the old file or the new one, even after a crash."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(data)

@@ -1,4 +1,4 @@
-"""What each stage of the chain did to each part, for the report."""
+"""The record of what each stage of the chain did to each part, for the report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageReport:
-    """What one stage did to one part: numbers before and after, and how long it took."""
+    """The result of one stage on one part: numbers before and after, and the time taken."""
 
     stage: str
     part: str
@@ -26,26 +26,26 @@ class StageReport:
     before: Mapping[str, Number] = field(default_factory=dict)
     after: Mapping[str, Number] = field(default_factory=dict)
     refused: str = ""
-    """Why the stage refused; empty when it did its work."""
+    """Why the stage refused the part; empty when it did not."""
 
 
 @dataclass(slots=True)
 class Record:
-    """Collects the stage reports of one asset as it is built; `listener` is told each stage and part as they begin."""
+    """Collects the stage reports of one asset while it is built; `listener` is called with each stage and part as they begin."""
 
     entries: list[StageReport] = field(default_factory=list)
     listener: Callable[[str, str], None] | None = None
     fidelity: list[Kept] = field(default_factory=list)
-    """What stages had to change or drop of what a file states."""
+    """Rows about stated values that stages had to change or drop."""
     solids: dict[str, Mesh] = field(default_factory=dict)
-    """The closed solid of each part of a file, by which it may be grasped: what cameras see need not be closed."""
+    """The closed solid of each part of a file, on which grasps are searched, because the visual mesh need not be closed."""
 
     def stage(
         self, stage: str, part: str, before: Mapping[str, Number], work: Callable[[], tuple[Result, Mapping[str, Number]]]
     ) -> Result:
-        """Runs `work`, which returns its result and the numbers after it, and enters both with the time it took.
+        """Runs `work`, which returns its result and the numbers after it, and records both with the time taken.
 
-        A refusal is entered with its reason and raised on.
+        If it raises, the reason is recorded and the error raised again.
         """
         if self.listener:
             self.listener(stage, part)

@@ -1,4 +1,4 @@
-"""A referee between a file and its asset: the same quantities as other programs read them from either, side by side."""
+"""Compares a file with its asset: the same quantities as other programs read them from both, side by side."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from embodichain.errors import AssetError
 from embodichain.types import Asset, rotate
 
 TOLERANCE = 1e-3
-"""Relative difference up to which two programs agree: MuJoCo's text keeps nine digits, USD single precision."""
+"""Relative difference up to which two programs agree: MuJoCo's text keeps nine digits, USD has single precision."""
 _MOVED = 0.02
-"""The same for movements, which contacts soften."""
+"""The same for movements, on which soft contacts have an effect."""
 _CREEP = 3e-4
-"""How far [m] a thing that sticks may creep in the same time: one soft contact that carries it all creeps by 0.17 mm."""
+"""How far an object that sticks may creep in the given time [m]: a single soft contact that carries it creeps by 0.17 mm."""
 _DESCRIBED = (".urdf", ".xml", ".mjcf")
 _STAGES = (".usd", ".usda", ".usdc", ".usdz")
 _AXES = ("x", "y", "z")
 _PAIRS = (("xx", 0, 0), ("yy", 1, 1), ("zz", 2, 2), ("xy", 0, 1), ("xz", 0, 2), ("yz", 1, 2))
 
 
-class State(StrEnum):
-    """What became of a quantity: the same on all sides, not the same, in the source alone, or not to be told."""
+class Agreement(StrEnum):
+    """The result of comparing a quantity: equal everywhere, different, only in the source, or not comparable."""
 
     AGREED = "agreed"
     DIFFERENT = "different"
@@ -46,8 +46,8 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """One quantity: as the source's own reader has it, and the asset in pxr, MuJoCo and Newton; None where one cannot say."""
+class Comparison:
+    """One quantity as read from the source, and from the asset by pxr, MuJoCo and Newton; None where a program has no value."""
 
     of: str
     what: str
@@ -57,71 +57,72 @@ class Verdict:
     newton: float | None = None
     tolerance: float = TOLERANCE
     scale: float = 0.0
-    """Size of what is compared, where a number near zero is one of several."""
+    """Size of the whole vector or matrix that a number belongs to: the scale for its tolerance when the number is near zero."""
     stated: bool = False
-    """Whether the source states it by its own text: who reads it shall find it."""
+    """Whether the source's own text states it, so that every reader has to find it."""
     moving: bool = False
-    """Whether it is how source and asset move, which pxr cannot say."""
+    """Whether the quantity is a movement, which pxr does not simulate."""
     law: bool = False
-    """Whether the source was not asked, and `source` is what mechanics has for the asset."""
+    """Whether `source` is not from the source but from the laws of mechanics applied to the asset."""
 
     @property
     def compared(self) -> bool:
-        """Whether a quantity of the source was held against the asset."""
+        """Whether a value of the source was compared with the asset."""
         return self.source is not None and not self.law
 
     @property
-    def state(self) -> State:
-        """What became of it."""
+    def state(self) -> Agreement:
+        """The result of the comparison."""
         if self.source is None and (self.stated or (self.usd, self.mujoco, self.newton) == (None, None, None)):
-            return State.NOT_COMPARED
+            return Agreement.NOT_COMPARED
         if self.compared and (self.mujoco is None or (self.usd is None and not self.moving)):
-            return State.LOST
+            return Agreement.LOST
         said = [value for value in (self.source, self.usd, self.mujoco, self.newton) if value is not None]
         scale = max((abs(value) for value in said), default=0.0)
         near = max(said, default=0.0) - min(said, default=0.0) <= self.tolerance * max(scale, self.scale, 1e-9)
-        return State.AGREED if near else State.DIFFERENT
+        return Agreement.AGREED if near else Agreement.DIFFERENT
 
     @property
     def agreed(self) -> bool:
-        """Whether all who say something say the same, and all say something who shall."""
-        return self.state is State.AGREED
+        """Whether all programs with a value agree, and every program that should have one does."""
+        return self.state is Agreement.AGREED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Witnesses:
-    """Source and asset as programs read them: None for one that cannot."""
+    """Source and asset as each program reads them; None for a program that cannot."""
 
     source: Testimony | None
     usd: Testimony
     mujoco: Testimony
     newton: Testimony | None
     stated: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """What the source itself states of each body; the rest its reader made up."""
+    """The quantities that the source itself states for each body; its reader assumed the others."""
 
     @property
     def of_asset(self) -> tuple[Testimony | None, Testimony | None, Testimony | None]:
-        """By pxr, MuJoCo and Newton."""
+        """The readings of the asset by pxr, MuJoCo and Newton."""
         return self.usd, self.mujoco, self.newton
 
 
-def referee(source: Path, asset: Asset, *, play_newton: bool = True) -> list[Verdict]:
-    """Mass, centre of mass, inertia, friction and limits of everything in a source and its asset; how both fall and slide.
+def referee(source: Path, asset: Asset, *, play_newton: bool = True) -> list[Comparison]:
+    """Compares mass, centre of mass, inertia, friction and limits of everything in a source and its asset, and how both move.
 
-    The source is read by MuJoCo where that can (URDF, MJCF) and by pxr (USD); of a mesh or an SDF file there is nothing to compare
-    with but what the others say. Centres of mass and inertias are compared in the asset's own frame: the source's are carried there
-    by the motion that carries its meshes there. Bodies and limits that the source alone has are lost, but for other things' of
-    the same file. Where MuJoCo can read the source, that is played as the asset is; else mechanics says how it shall move. Newton,
-    where it is installed, plays the asset too, unless `play_newton` is false: its first step compiles for minutes.
+    MuJoCo reads URDF and MJCF sources, pxr USD ones; a mesh or SDF file has no independent reader, so that only the programs that
+    read the asset are compared. Centres of mass and inertias are compared in the asset's frame, into which the motion of the
+    vertices carries those of the source. Bodies and limits that only the source has count as lost, unless they belong to another
+    object of the same file. Where MuJoCo can read the source, it is simulated as the asset is; otherwise mechanics predicts the
+    motion. Newton, if installed, simulates the asset too, unless `play_newton` is false, because its first step takes minutes to
+    compile.
 
     Raises:
-        AssetError: it cannot be read.
+        AssetError: the source cannot be read.
     """
-    own, said, refusal, native, why = None, dict[str, frozenset[str]](), list[Verdict](), None, ""
+    own, said, refusal, native, why = None, dict[str, frozenset[str]](), list[Comparison](), None, ""
     try:
         found = _native(source)
         if found is None:
-            refusal = [Verdict(of=source.name, what="not compared: no other program here reads such files")]
+            refusal = [Comparison(of=source.name, what="not compared: no other program here reads such files")]
         else:
             names, parts = _named(source, asset)
             motion = _motion(parts, asset)
@@ -133,7 +134,7 @@ def referee(source: Path, asset: Asset, *, play_newton: bool = True) -> list[Ver
                 why = "" if rubs else ", with the asset's friction"
                 native = movements.of_source(source, names.before(root), asset, motion, rubs=rubs)
     except AssetError as error:
-        refusal = [Verdict(of=source.name, what=f"not compared: {error}")]
+        refusal = [Comparison(of=source.name, what=f"not compared: {error}")]
     witnesses = _Witnesses(
         source=own,
         usd=by_pxr(asset.path),
@@ -145,14 +146,14 @@ def referee(source: Path, asset: Asset, *, play_newton: bool = True) -> list[Ver
     return [*refusal, *_of_bodies(asset, witnesses), *_of_joints(asset, witnesses), *_moves(asset, native, why, played)]
 
 
-def upheld(verdicts: Sequence[Verdict]) -> bool:
-    """Whether something of the source was compared, and everything agreed."""
+def upheld(verdicts: Sequence[Comparison]) -> bool:
+    """Whether at least one quantity of the source was compared, and all comparisons agree."""
     return any(verdict.compared for verdict in verdicts) and all(verdict.agreed for verdict in verdicts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Names:
-    """What bodies and joints of the source are called in the asset: as there, unless told; "" where they are another thing's."""
+    """Names of the source's bodies and joints in the asset: the same unless listed; "" for those of another object."""
 
     bodies: Mapping[str, str] = field(default_factory=dict)
     joints: Mapping[str, str] = field(default_factory=dict)
@@ -164,12 +165,12 @@ class _Names:
         return self.joints.get(name, name)
 
     def before(self, name: str) -> str:
-        """What a body of the asset is called in the source."""
+        """The name in the source of a body of the asset."""
         return next((old for old, new in self.bodies.items() if new == name), name)
 
 
 def _named(source: Path, asset: Asset) -> tuple[_Names, Sequence[Part]]:
-    """How the asset's own reader names what is in a source, and the parts of the thing that the asset is made of."""
+    """How our reader renames the bodies and joints of a source, and the parts of the object that became the asset."""
     kind, ours = source.suffix.lower(), {body.name for body in asset.bodies}
     if kind not in READERS:
         return _Names(), ()
@@ -180,14 +181,14 @@ def _named(source: Path, asset: Asset) -> tuple[_Names, Sequence[Part]]:
     mine = max(range(len(found)), key=shared.__getitem__, default=0)
     bodies, joints = dict[str, str](), dict[str, str]()
     for number, (old, new) in enumerate(found):
-        own = number == mine or not any(shared)  # else none of it is known to be another thing's
+        own = number == mine or not any(shared)  # otherwise it is unknown which object each name belongs to
         bodies |= {one.name: other.name if own else "" for one, other in zip(old.parts, new.parts, strict=True)}
         joints |= {one.name: other.name if own else "" for one, other in zip(old.joints, new.joints, strict=True)}
     return _Names(bodies=bodies, joints=joints), found[mine][1].parts if found else ()
 
 
 def _native(source: Path) -> Testimony | None:
-    """The source as its own reader has it; None where there is none."""
+    """The source as its format's own reader has it; None where there is none."""
     kind = source.suffix.lower()
     if kind in _DESCRIBED:
         return by_mujoco(Simulation.native(source), whole=True)
@@ -195,7 +196,7 @@ def _native(source: Path) -> Testimony | None:
 
 
 def _called(found: Testimony, names: _Names, motion: tuple[NDArray[np.float64], NDArray[np.float64]] | None) -> Testimony:
-    """A source's testimony about one thing, in the asset's words, and its frame where that can be told."""
+    """The part of a source's reading that is about one object, with the asset's names and, if the motion is known, in its frame."""
     return Testimony(
         bodies={names.body(name): _carried(body, motion) for name, body in found.bodies.items() if names.body(name)},
         limits={names.joint(name): ends for name, ends in found.limits.items() if names.joint(name)},
@@ -215,7 +216,7 @@ def _carried(body: Weighed, motion: tuple[NDArray[np.float64], NDArray[np.float6
 
 
 def _motion(parts: Sequence[Part], asset: Asset) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """The rotation and shift [m] from the source's frame to the asset's, by where vertices went (Kabsch 1976); None if unknown."""
+    """Rotation and shift [m] from the source's frame to the asset's, from corresponding vertices (Kabsch 1976); None if unknown."""
     before, after = [], []
     bodies = {body.name: body for body in asset.bodies}
     for part in parts:
@@ -236,7 +237,7 @@ def _motion(parts: Sequence[Part], asset: Asset) -> tuple[NDArray[np.float64], N
     )
 
 
-def _of_bodies(asset: Asset, found: _Witnesses) -> Iterator[Verdict]:
+def _of_bodies(asset: Asset, found: _Witnesses) -> Iterator[Comparison]:
     bodies = {body.name: body for body in asset.bodies}
     only_there = {name: None for name in (*found.stated, *(found.source.bodies if found.source else ())) if name not in bodies}
     for name in (*bodies, *only_there):
@@ -244,7 +245,7 @@ def _of_bodies(asset: Asset, found: _Witnesses) -> Iterator[Verdict]:
         own = found.source.bodies.get(name) if found.source else None
         others = [testimony.bodies.get(name) if testimony else None for testimony in found.of_asset]
         if body is None and not said:
-            continue  # nothing is said of it: a base, or what only carries others
+            continue  # the body states nothing: it is a base, or only carries others
         masses = [one.mass if one else None for one in others]
         mass = own.mass if own and "mass" in said else None
         yield _verdict(name, "mass [kg]", mass, masses, stated="mass" in said)
@@ -272,8 +273,8 @@ def _of_bodies(asset: Asset, found: _Witnesses) -> Iterator[Verdict]:
             yield _verdict(name, what, value, others, stated="friction" in said)
 
 
-def _of_joints(asset: Asset, found: _Witnesses) -> Iterator[Verdict]:
-    """Limits of every joint that has some, in the source or in the asset."""
+def _of_joints(asset: Asset, found: _Witnesses) -> Iterator[Comparison]:
+    """Limits of every joint that has limits in the source or in the asset."""
     joints = {joint.name: (joint.lower, joint.upper) for joint in asset.movable_joints}
     for name in dict.fromkeys((*joints, *(found.source.limits if found.source else ()))):
         said = [one.limits.get(name) if one else None for one in (found.source, *found.of_asset)]
@@ -285,17 +286,17 @@ def _of_joints(asset: Asset, found: _Witnesses) -> Iterator[Verdict]:
 
 def _verdict(
     of: str, what: str, source: float | None, others: Sequence[float | None], *, scale: float = 0.0, stated: bool = False
-) -> Verdict:  # fmt: skip
+) -> Comparison:  # fmt: skip
     usd, mujoco, newton = others
-    return Verdict(of=of, what=what, source=source, usd=usd, mujoco=mujoco, newton=newton, scale=scale, stated=stated)
+    return Comparison(of=of, what=what, source=source, usd=usd, mujoco=mujoco, newton=newton, scale=scale, stated=stated)
 
 
 def _at(values: NDArray[np.float64] | None, *index: int) -> float | None:
     return None if values is None else float(values[index])
 
 
-def _moves(asset: Asset, native: movements.Moved | None, why: str, newton: movements.Moved | None) -> Iterator[Verdict]:
-    """How source and asset fall, and slide on a slope without tipping over; by mechanics where nobody plays the source."""
+def _moves(asset: Asset, native: movements.Moved | None, why: str, newton: movements.Moved | None) -> Iterator[Comparison]:
+    """How source and asset fall, and slide on a slope without tipping; mechanics predicts it where the source is not simulated."""
     law, ours = movements.by_mechanics(asset), movements.of_asset(asset)
     for what, size, tolerance, creep in (
         ("fall", f"in {simulation.DROP_S:g} s [m]", TOLERANCE, 0.0),
@@ -305,7 +306,7 @@ def _moves(asset: Asset, native: movements.Moved | None, why: str, newton: movem
         if moved is None and played is None:
             continue
         by_law = played is None
-        yield Verdict(
+        yield Comparison(
             of=asset.name, what=f"{what} {size}{', by mechanics' if by_law else ''}", source=expected if by_law else played,
             mujoco=moved, newton=other, tolerance=tolerance, scale=creep / tolerance, moving=True, law=by_law,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a batch says while it runs: a report that is whole at every moment, and a line of JSON for every change of state."""
+"""Reports the progress of a batch: a report that is complete at every moment, and a line of JSON for every change of state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RunningReport:
         self._lines = (out_dir / PROGRESS).open("a", encoding="utf-8")
 
     def __call__(self, outcome: Outcome) -> None:
-        """Told of a change: one line now, and the whole report when an asset is done."""
+        """Writes one line for a change of state, and the whole report when an asset is finished."""
         line = {"time": round(time.time(), 3), "name": outcome.name, "state": outcome.state, "stage": outcome.stage}
         if outcome.reason:
             line["reason"] = outcome.reason
@@ -36,5 +36,5 @@ class RunningReport:
             whole(self.out_dir / REPORT, report_of(tuple(self._outcomes.values()), self.skipped))
 
     def close(self) -> None:
-        """Closes the file of lines."""
+        """Closes `progress.jsonl`."""
         self._lines.close()

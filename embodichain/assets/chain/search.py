@@ -1,6 +1,6 @@
-"""The best of many ways to make one asset: scale, material, collision budget and support pose, scored and searched by a budget.
+"""Searches for the best variant of one asset: scale, material, collision budget and stable pose, scored within a budget of trials.
 
-Deterministic by seed. The score is measured on the very asset that is delivered: physics rests, drops, pushes and lifts it.
+Deterministic by seed. The score is measured on the asset that would be delivered: physics rests, drops, pushes and lifts it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from embodichain.assets.chain.candidates import Candidate, Score, SearchConfig
+from embodichain.assets.chain.candidates import Candidate, Readiness, SearchConfig
 from embodichain.assets.chain.record import Record
 from embodichain.assets.chain.settings import ChainConfig
 from embodichain.assets.families import parts as parts_room
@@ -30,43 +30,43 @@ _SCALES = tuple(round(0.75 + 0.05 * step, 2) for step in range(11))
 _HULL_COSTS = (0.001, 0.002, 0.003, 0.006, 0.012, 0.03)
 _VERTICES = (16, 32, 64)
 _SCALE_DOUBT = 0.2
-"""Standard deviation of the logarithm of a stated scale's error: a fifth up or down costs 0.6 in fidelity."""
+"""Standard deviation of the error of a stated scale, as a logarithm: a fifth up or down multiplies fidelity by about 0.6."""
 _MATERIAL_KIN = 2.0
-"""Materials within this factor of the given density may stand for it."""
+"""Materials whose density is within this factor of the given one may replace it."""
 _OTHER_SIDE = 0.6
-"""Fidelity of standing otherwise than delivered."""
+"""Fidelity of standing in another pose than the given one."""
 _STEADY = math.radians(20.0)
 _FREE_VERTICES = 600.0
-"""Hull vertices at which collision costs half of what an object of few hulls does."""
+"""Number of hull vertices at which the speed term is one half."""
 
 Assemble = Callable[[Source, ChainConfig], tuple[Asset, Record]]
-"""The chain from a source with repaired solids to an asset in memory."""
+"""The part of the chain from a source with repaired solids to an asset in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Found:
-    """The best asset, how it was made, and how the plain chain's would have scored."""
+    """The best asset, how it was made, and the score of the plain chain's asset."""
 
     asset: Asset
     record: Record
     candidate: Candidate
-    score: Score
-    plain: Score
+    score: Readiness
+    plain: Readiness
     tried: int
 
 
 def search(raw: Source, config: ChainConfig, settings: SearchConfig, assemble: Assemble) -> Found:
-    """Tries `settings.budget` candidates and returns the best; a candidate that a stage refuses is out.
+    """Tries `settings.budget` candidates and returns the best; a candidate that a stage refuses is skipped.
 
     Raises:
-        AssetError: the plain chain itself is refused.
+        AssetError: a stage refuses the plain chain's candidate.
     """
     rng = np.random.default_rng([settings.seed, 7])
     plain = Candidate(hull_cost=config.collision.hull_cost, max_vertices=config.collision.max_vertices)
     space = _Space.of(raw, settings, plain)
     made: dict[tuple[int, float, int], tuple[Asset, Record] | None] = {}
 
-    def tried(candidate: Candidate) -> tuple[Score, Asset, Record] | None:
+    def tried(candidate: Candidate) -> tuple[Readiness, Asset, Record] | None:
         base = (candidate.support, candidate.hull_cost, candidate.max_vertices)
         if base not in made:
             collision = replace(config.collision, hull_cost=candidate.hull_cost, max_vertices=candidate.max_vertices)
@@ -87,7 +87,7 @@ def search(raw: Source, config: ChainConfig, settings: SearchConfig, assemble: A
     best, chosen = first, plain
     seen = {plain}
     for step in range(settings.budget - 1):
-        # By turns anywhere in the space, and one step away from the best so far.
+        # Alternate between a candidate anywhere in the space and one that differs from the best so far in one choice.
         candidate = space.fresh(rng, chosen if step % 2 else None, seen)
         if candidate is None:
             break
@@ -99,7 +99,7 @@ def search(raw: Source, config: ChainConfig, settings: SearchConfig, assemble: A
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Space:
-    """Everything that may be chosen for one source, each value by itself."""
+    """The values that each property of a candidate may have for one source."""
 
     scale: tuple[float, ...]
     material: tuple[str, ...]
@@ -135,7 +135,7 @@ class _Space:
         )
 
     def fresh(self, rng: np.random.Generator, near: Candidate | None, seen: set[Candidate]) -> Candidate | None:
-        """A candidate that was not seen: anywhere, or with one choice other than `near`; none when there is hardly one left."""
+        """A new candidate: anywhere, or with one property different from `near`; None when almost all have been tried."""
         names = [name for name in ("scale", "material", "hull_cost", "max_vertices", "support") if len(getattr(self, name)) > 1]
         for _ in range(200 if names else 0):
             changed = names if near is None else [names[int(rng.integers(len(names)))]]
@@ -147,8 +147,8 @@ class _Space:
         return None
 
 
-def score(asset: Asset, record: Record, raw: Source, candidate: Candidate, settings: SearchConfig) -> Score:
-    """Judges an asset: `record` tells how well its hulls fit."""
+def score(asset: Asset, record: Record, raw: Source, candidate: Candidate, settings: SearchConfig) -> Readiness:
+    """Scores an asset; `record` holds how well its hulls fit."""
     fits = {entry.part: entry.after for entry in record.entries if entry.stage == "collision"}
     volumes = {entry.part: float(entry.before["volume"]) for entry in record.entries if entry.stage == "physical"}
     overlap = sum(volumes[p] * (1 - float(fit["missing"])) / (1 + float(fit["over"])) for p, fit in fits.items())
@@ -169,23 +169,23 @@ def score(asset: Asset, record: Record, raw: Source, candidate: Candidate, setti
     }
     weights = settings.weights
     logs = sum(weight * math.log(max(terms[name], 1e-6)) for name, weight in weights.items())
-    return Score(**terms, total=math.exp(logs / sum(weights.values())))
+    return Readiness(**terms, total=math.exp(logs / sum(weights.values())))
 
 
 def graspability(asset: Asset, gripper: grasp.GripperConfig | None = None) -> float:
-    """Share of the promised grasps that a simulated lift proves; without any, how well its smallest side fits into the gripper."""
+    """Share of the promised grasps that hold in a simulated lift; without any, how well the smallest side fits the gripper."""
     promised = grasp.grasps(asset)
     if promised:
         return sum(grasp.lift(asset, name).held for name in promised) / len(promised)
     if asset.fixed_base:
-        return 1.0  # it is worked, not lifted
+        return 1.0  # it is operated where it stands, not lifted
     opening = (gripper or grasp.GripperConfig()).opening
     least = float((asset.bounds[1] - asset.bounds[0]).min())
     return min(1.0, opening / least)
 
 
 def main_part(raw: Source) -> parts_room.Part:
-    """The part whose material the search varies: the one of the largest extent."""
+    """The part whose material the search varies: the one with the largest bounding box."""
     return max(raw.parts, key=lambda part: float(np.ptp(part.mesh.vertices, axis=0).prod()))
 
 
@@ -193,7 +193,7 @@ def main_part(raw: Source) -> parts_room.Part:
 
 
 def turned(raw: Source, quaternion: Quaternion) -> Source:
-    """A source of one part stood on another side, over the origin."""
+    """Stands a source of one part on another side, above the origin."""
     if quaternion == (1.0, 0.0, 0.0, 0.0):
         return raw
     (part,) = raw.parts
@@ -206,7 +206,7 @@ def turned(raw: Source, quaternion: Quaternion) -> Source:
 
 
 def scaled(asset: Asset, raw: Source, factor: float) -> Asset:
-    """The asset with all lengths times `factor`: mass grows with its cube unless given, moments with mass times its square."""
+    """Scales all lengths of an asset. Unless stated, mass grows with the cube of the factor; inertia with mass times its square."""
     if factor == 1.0:
         return asset
     given = {part.name for part in raw.parts if part.mass is not None}
@@ -220,7 +220,7 @@ def scaled(asset: Asset, raw: Source, factor: float) -> Asset:
 
 
 def of_material(asset: Asset, raw: Source, name: str) -> Asset:
-    """The asset with its main body made of another material: its mass follows the density unless it was given."""
+    """Gives the main body another material; its mass follows the density unless it was stated."""
     if not name:
         return asset
     main = main_part(raw)
@@ -258,7 +258,7 @@ def _scaled_pose(pose: Pose, factor: float) -> Pose:
 
 
 def _scaled_joint(joint: Joint, factor: float) -> Joint:
-    """Torques of gravity grow with the fourth power of length, forces with the third: friction and damping keep their hold."""
+    """Scales a joint. Gravity torques grow with the fourth power of length, forces with the third; so do friction and damping."""
     x, y, z = (value * factor for value in joint.anchor)
     turning = joint.kind is JointKind.REVOLUTE
     length = 1.0 if turning else factor
@@ -276,7 +276,7 @@ def _scaled_joint(joint: Joint, factor: float) -> Joint:
 
 
 def summary(found: Found) -> Mapping[str, object]:
-    """What the sidecar says of a search."""
+    """The entry about a search in the sidecar."""
     candidate = found.candidate
     return {
         "total": found.score.total,

@@ -11,7 +11,7 @@ from embodichain.assets.geometry.tolerances import RepairConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainConfig:
-    """The settings of every stage: they enter the content key of what is built with them."""
+    """The settings of every stage. They are part of the content key of the assets built with them."""
 
     repair: RepairConfig = field(default_factory=RepairConfig)
     collision: CollisionConfig = field(default_factory=CollisionConfig)

@@ -1,4 +1,4 @@
-"""What lies beside a USD file for programs without USD: a JSON report with a published schema, and grasps as `isaac_grasp` YAML."""
+"""Files beside a USD file for programs without USD: a JSON report with a published schema, and grasps as `isaac_grasp` YAML."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def report(
     flags: Sequence[Mapping[str, str]] = (),
     fidelity: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Everything known of a delivered asset, as plain values."""
+    """Everything known about a delivered asset, as plain values."""
     low, high = asset.bounds
     return {
         "format": FORMAT,
@@ -86,10 +86,10 @@ def report(
 
 
 def isaac_grasps(asset: Asset, grasps: Mapping[str, Mapping[str, Any]], gripper: GripperConfig | None = None) -> str:
-    """The grasps that held, in the format that Isaac Sim's and Isaac ROS's tools read; confidence is the lift's success rate.
+    """The grasps that held, in the format that Isaac Sim's and Isaac ROS's tools read; confidence is the success rate of the lifts.
 
-    Positions and orientations are of the gripper's frame (Z approaches, Y closes) in the frame of the body that carries the grasp.
-    The one joint is the distance of a finger from the middle [m].
+    Positions [m] and orientations are those of the gripper's frame (Z approaches, Y closes) in the frame of the grasped body.
+    The single joint value is the distance of a finger from the middle [m].
     """
     gripper = gripper or GripperConfig()
     entries = {}
@@ -121,6 +121,6 @@ def _pose(pose: Pose) -> dict[str, list[float]]:
 
 
 def _joint(joint: Joint) -> dict[str, Any]:
-    """A joint as plain values; what is unlimited is null, for JSON knows no infinity."""
+    """A joint as plain values; an infinite limit becomes null, because JSON has no infinity."""
     values = {**asdict(joint), "kind": str(joint.kind)}
     return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}

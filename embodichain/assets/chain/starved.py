@@ -1,4 +1,4 @@
-"""How long a process had work and no core: what a time limit must not count, or a busy machine refuses files."""
+"""How long a process was ready to run but had no core. Time limits must not count this, or a busy machine would refuse files."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def starved_s(pid: int) -> float:
-    """Seconds in which the main thread of a process was ready to run and another ran instead; 0 where Linux does not count them.
+    """Time in which the main thread of a process was ready to run and another ran instead [s]; 0 where Linux does not count it.
 
-    What a process sleeps or waits for others is not in it, so that one which hangs comes to the end of its time all the same.
+    Time in which a process sleeps or waits for others is not included, so a process that hangs still reaches its limit.
     """
     try:
         return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) * 1e-9

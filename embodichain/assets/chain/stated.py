@@ -1,4 +1,4 @@
-"""What a source states of its bodies, by its own text or stage: not by the readers that make assets, which a referee judges."""
+"""What a source states about its bodies, taken from its own text or stage and not from our readers, which a referee judges."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ WEIGHT = frozenset(("mass", "center", "inertia"))
 
 
 def stated(source: Path, native: Testimony) -> Mapping[str, frozenset[str]]:
-    """Of each body by its own name, which of mass, center, inertia and friction a URDF, MJCF or USD file states.
+    """Which of mass, center, inertia and friction a URDF, MJCF or USD file states for each body, by the body's own name.
 
-    `native` is what the format's own program found: MuJoCo weighs each body of MJCF, be it by its geoms, so that all are stated.
+    `native` is the reading of the format's own program. MuJoCo computes all masses of MJCF bodies, so all of them count as stated.
 
     Raises:
         AssetError: the file is malformed.
@@ -35,7 +35,7 @@ def stated(source: Path, native: Testimony) -> Mapping[str, frozenset[str]]:
             | ({"friction"} if rubs and name in native.friction else frozenset())
             for name in names
         }
-    from embodichain.assets.usd.foreign import resolve  # brings pxr
+    from embodichain.assets.usd.foreign import resolve  # imports pxr
     from embodichain.assets.usd.said import said_of_bodies
 
     names = numbered([body.path for body in resolve(source).bodies])
@@ -43,7 +43,7 @@ def stated(source: Path, native: Testimony) -> Mapping[str, frozenset[str]]:
 
 
 def _by_urdf(root: ElementTree.Element) -> dict[str, frozenset[str]]:
-    """Links that a fixed joint holds are one with their parent."""
+    """Links connected by a fixed joint count as one with their parent."""
     above = {}
     for joint in root.iter("joint"):
         parent, child = joint.find("parent"), joint.find("child")

@@ -1,4 +1,4 @@
-"""How other programs read a file: masses, centres of mass, inertias, joint limits and friction, by MuJoCo, pxr and Newton."""
+"""How other programs (MuJoCo, pxr, Newton) read a file: masses, centres of mass, inertias, joint limits and friction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Weighed:
-    """A body: mass [kg], and where a program says so, centre of mass [m] and inertia about it [kg m^2], along the world's axes."""
+    """A body: mass [kg]; where a program states them, centre of mass [m] and inertia about it [kg m^2], along the world's axes."""
 
     mass: float
     center: NDArray[np.float64] | None = None
@@ -31,7 +31,7 @@ class Weighed:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Testimony:
-    """What one program says of a file: bodies and joint limits [rad or m] by name, the frictions of their colliders in order."""
+    """One program's reading of a file: bodies and joint limits [rad or m] by name, and frictions of colliders in order."""
 
     bodies: Mapping[str, Weighed]
     limits: Mapping[str, tuple[float, float]]
@@ -39,7 +39,7 @@ class Testimony:
 
 
 def by_mujoco(world: Simulation, *, whole: bool = False) -> Testimony:
-    """What a compiled model says, at its reference position; with `whole`, bodies without joints are part of what carries them."""
+    """The reading of a compiled model in its reference pose; with `whole`, bodies without joints count as part of their parent."""
     bodies = {
         name: Weighed(mass=mass, center=center, inertia=None if name in world.guessed else inertia)
         for name, (mass, center, inertia) in world.weights(whole=whole).items()
@@ -48,7 +48,7 @@ def by_mujoco(world: Simulation, *, whole: bool = False) -> Testimony:
 
 
 def by_pxr(file: Path) -> Testimony:
-    """What UsdPhysics says of a file; raises AssetError when it cannot be opened."""
+    """The reading by UsdPhysics; raises AssetError when the file cannot be opened."""
     found = resolve(file)
     bodies, friction = {}, {}
     names = numbered([body.path for body in found.bodies])

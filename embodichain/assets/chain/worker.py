@@ -1,4 +1,4 @@
-"""A build process: takes jobs from a pipe one by one and says what it does. Imports nothing heavy before the core limit is set."""
+"""A build process: receives jobs from a pipe and reports on them. Imports nothing heavy before its threads are limited."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 
 
 def use_one_core() -> None:
-    """Keeps native libraries to one thread: the processes are the parallelism."""
+    """Limits native libraries to one thread each, because the processes already run in parallel."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
 
 
 def serve(pipe: Connection) -> None:
-    """Builds what arrives as (job, out_dir, config), until the other side closes.
+    """Builds each received (job, out_dir, config) until the other side closes the pipe.
 
-    Sends ("stage", stage, part) as work goes on, then ("built", file, seconds, stages) or ("failed", reason, seconds, stages).
+    Sends ("stage", stage, part) during the work, then ("built", file, seconds, stages) or ("failed", reason, seconds, stages).
     """
     use_one_core()
     with suppress(OSError):  # a file that fills the memory then costs this process, and no other
@@ -42,7 +42,7 @@ def serve(pipe: Connection) -> None:
             return
         except EmbodiChainError as error:
             kind, result = "failed", str(error)
-        except Exception as error:  # one bad asset must not stop the others: the report names the place
+        except Exception as error:  # any error fails this asset only; the report names the place in the code
             frame = traceback.extract_tb(error.__traceback__)[-1]
             kind, result = "failed", f"{type(error).__name__} at {os.path.basename(frame.filename)}:{frame.lineno}: {error}"  # noqa: PTH119
         else:

@@ -1,6 +1,6 @@
 """Procedural families of table-top objects: random parameters in, clean solids with joints and affordances out.
 
-A family is a function that takes a generator and returns a `design.Design`; this room's names cost no import of any.
+A family is a function that takes a random generator and returns a `design.Design`. Importing this package imports no family.
 """
 
 from embodichain.assets.families.catalog import FAMILIES

@@ -1,7 +1,7 @@
 """Every procedural family by name.
 
-Frames: origin at the centre of the footprint, resting on z = 0, front along +X. In an affordance's frame Z is the direction in
-which a gripper approaches (into the object) and Y the direction in which it closes; `assets/README.md` lists them all.
+Frames: the origin is the centre of the footprint, the object rests on z = 0, its front points along +X. In an affordance's frame
+Z is the direction in which a gripper approaches (into the object), Y the direction in which it closes; see `assets/README.md`.
 """
 
 from __future__ import annotations

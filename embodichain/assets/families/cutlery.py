@@ -1,4 +1,4 @@
-"""Fork, knife and spoon with thick arched handles, as cutlery for small hands has: a gripper closes on them from above.
+"""Fork, knife and spoon with thick arched handles, like cutlery for small children, so that a gripper can close on them from above.
 
 The handle runs along -X and the head along +X; the end of the handle and the head touch the table, the neck is raised.
 """
@@ -20,7 +20,7 @@ _MATERIALS = ("aluminium", "wood", "abs")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Handle:
-    """An arched handle and the sizes that its head follows; the handle ends at x = `neck_x`, its middle at height `neck_z` [m]."""
+    """An arched handle, and the sizes that the head follows; the handle ends at x = `neck_x`, its middle at height `neck_z` [m]."""
 
     solid: Solid
     length: float
@@ -32,7 +32,7 @@ class Handle:
     color: Color
 
     def design(self, head: Solid, head_length: float, parameters: dict[str, float | str]) -> Design:
-        """The piece with its head, centred on its footprint."""
+        """The piece of cutlery with this head, centred on its footprint."""
         shift = -(self.neck_x + head_length - self.length) / 2
         whole = self.solid + head.trim_by_plane((0.0, 0.0, 1.0), 0.0)
         whole = whole.translate((shift, 0.0, 0.0))
@@ -91,7 +91,7 @@ def _falling(handle: Handle, length: float, low: float, count: int = 20) -> NDAr
 
 
 def spoon(rng: np.random.Generator) -> Design:
-    """A spoon: a hollowed ellipsoid on an arched handle; `bowl` is the middle of its hollow."""
+    """A spoon: a hollowed ellipsoid on an arched handle; the affordance `bowl` is the middle of its hollow."""
     handle = _handle(rng)
     half_length = rng.uniform(0.024, 0.032)
     half_width = rng.uniform(0.015, 0.021)
@@ -149,7 +149,7 @@ def fork(rng: np.random.Generator) -> Design:
 
 
 def knife(rng: np.random.Generator) -> Design:
-    """A table knife: its blade lies flat, falls to the table and has a round tip."""
+    """A table knife whose blade lies flat on the table, with a rounded tip."""
     handle = _handle(rng)
     length = rng.uniform(0.070, 0.095)
     half_width = rng.uniform(0.0080, 0.0105)

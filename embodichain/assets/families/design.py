@@ -1,4 +1,4 @@
-"""What a procedural family makes: clean exact solids with joints and affordances, and the few things every family says often."""
+"""The result of a procedural family, exact solids with joints and affordances, and functions that many families use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Color = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SolidPart:
-    """One body of a design: closed pieces that may overlap; their union is the body. See `source.Part` for the other fields."""
+    """One body of a design: closed solids that may overlap, whose union is the body. See `parts.Part` for the other fields."""
 
     name: str
     pieces: tuple[Mesh, ...]
@@ -29,7 +29,7 @@ class SolidPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Design:
-    """An instance of a family, clean and exact."""
+    """An instance of a family, exact and without mesh faults."""
 
     solids: tuple[SolidPart, ...]
     parameters: Mapping[str, float | str]
@@ -53,17 +53,17 @@ STEEL: Color = (0.72, 0.73, 0.75, 1.0)
 
 
 def down(x: float, y: float, z: float, closing: Sequence[float] = (0.0, 1.0, 0.0)) -> Pose:
-    """A top-down grasp at a point."""
+    """The frame of a grasp from above at a point [m]."""
     return frame((x, y, z), (0.0, 0.0, -1.0), closing)
 
 
 def tint(rng: np.random.Generator, palette: Sequence[Color] = PALETTE) -> Color:
-    """A palette colour with a little variation."""
+    """A colour of the palette with a little variation."""
     red, green, blue, _ = palette[int(rng.integers(len(palette)))]
     shade = rng.uniform(0.85, 1.1)
     return (min(red * shade, 1.0), min(green * shade, 1.0), min(blue * shade, 1.0), 1.0)
 
 
 def bolted(name: str) -> Joint:
-    """The joint that fixes the body `name` to whatever the asset is placed on."""
+    """The joint that fixes the body `name` to the surface on which the asset is placed."""
     return Joint(name="mount", kind=JointKind.FIXED, parent="", child=name)

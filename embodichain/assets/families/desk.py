@@ -1,4 +1,4 @@
-"""What lies on a desk: block, mark, mouse pad, mouse."""
+"""Objects on a desk: block, mark, mouse pad, mouse."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from embodichain.types import Pose
 
 
 def block(rng: np.random.Generator) -> Design:
-    """A wooden toy block with broken edges."""
+    """A wooden toy block with chamfered edges."""
     edge = rng.uniform(0.034, 0.050)
     size = (edge, edge * rng.uniform(0.85, 1.0), edge * rng.uniform(0.85, 1.0))
     solid = box(size, chamfer=0.0015).translate((0, 0, size[2] / 2))
@@ -24,7 +24,7 @@ def block(rng: np.random.Generator) -> Design:
 
 
 def mark(rng: np.random.Generator) -> Design:
-    """A square mark of foamed rubber, glued to the table: something may stand on it."""
+    """A square mark of foam rubber glued to the table, on which objects may stand."""
     edge, height = rng.uniform(0.072, 0.080), 0.002
     solid = box((edge, edge, height)).translate((0.0, 0.0, height / 2))
     return Design(
@@ -36,7 +36,7 @@ def mark(rng: np.random.Generator) -> Design:
 
 
 def pad(rng: np.random.Generator) -> Design:
-    """A mouse pad of foamed rubber."""
+    """A mouse pad of foam rubber."""
     size = (rng.uniform(0.21, 0.23), rng.uniform(0.17, 0.19), 0.003)
     solid = slab(size, corner_radius=0.012, chamfer=0.0006)
     return Design(
@@ -47,7 +47,7 @@ def pad(rng: np.random.Generator) -> Design:
 
 
 def mouse(rng: np.random.Generator) -> Design:
-    """A computer mouse, front along +X: upright sides along its middle that a 70 mm parallel gripper closes on from above."""
+    """A computer mouse, front along +X, with upright sides in its middle on which a 70 mm parallel gripper can close from above."""
     length = rng.uniform(0.096, 0.104)
     width = rng.uniform(0.055, 0.058)
     height = rng.uniform(0.033, 0.037)

@@ -1,4 +1,4 @@
-"""What opens: drawer cabinet, door box and laptop, table-top size. Drawers and doors open towards +X."""
+"""Table-top furniture that opens: drawer cabinet, door box and laptop. Drawers and doors open towards +X."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from embodichain.types import Joint, JointKind, Pose
 from embodichain.types.poses import frame
 
 _GAP = 0.003
-"""Between parts that move against each other [m]."""
+"""Gap between parts that move against each other [m]."""
 _REACH = 0.030
-"""Between a handle's bar and what it opens [m]: room for a finger."""
+"""Gap between a handle's bar and the surface behind it [m]: room for a finger."""
 
 
 def _block(low: tuple[float, float, float], high: tuple[float, float, float]) -> Solid:
-    """The box between two corners."""
+    """The box between two opposite corners."""
     size = (high[0] - low[0], high[1] - low[1], high[2] - low[2])
     return Solid.cube(size).translate(low)
 
 
 def _pull(span: float, thickness: float, *, upright: bool) -> Solid:
-    """A bar on two posts in front of the plane x = 0, centred on it."""
+    """A handle: a bar on two posts in front of the plane x = 0, centred on it."""
     half = thickness / 2
     posts = [
         _block((-0.001, side * (span / 2 - half) - half, -half), (_REACH + thickness, side * (span / 2 - half) + half, half))
@@ -34,7 +34,7 @@ def _pull(span: float, thickness: float, *, upright: bool) -> Solid:
 
 
 def drawer_cabinet(rng: np.random.Generator) -> Design:
-    """A cabinet bolted down with one or two drawers that slide out and stay."""
+    """A cabinet, bolted down, with one or two drawers that slide out and stay where they are left."""
     number = int(rng.integers(1, 3))
     depth, width = rng.uniform(0.15, 0.22), rng.uniform(0.17, 0.25)
     each = rng.uniform(0.070, 0.095)
@@ -92,7 +92,7 @@ def drawer_cabinet(rng: np.random.Generator) -> Design:
 
 
 def door_box(rng: np.random.Generator) -> Design:
-    """A box bolted down, its front a door hinged on the left (+Y) side."""
+    """A box, bolted down, whose front is a door hinged on the left (+Y) side."""
     depth, width, height = rng.uniform(0.12, 0.18), rng.uniform(0.15, 0.22), rng.uniform(0.13, 0.19)
     wall = rng.uniform(0.008, 0.011)
     panel = rng.uniform(0.007, 0.010)
@@ -101,7 +101,7 @@ def door_box(rng: np.random.Generator) -> Design:
     swing = rng.uniform(1.5, 1.9)
     carcass = _block((-depth / 2, -width / 2, 0.0), (depth / 2, width / 2, height))
     carcass = carcass - _block((-depth / 2 + wall, -width / 2 + wall, wall), (depth, width / 2 - wall, height - wall))
-    # The door's frame lies on its hinge: it extends to -Y, and as far behind the axis as it is thick.
+    # The door's frame is on its hinge: the door extends to -Y, and behind the axis by its thickness.
     back = panel / 2
     leaf = _block((-back, back - width, 0.0), (back, back, height - _GAP))
     grip_y = back - width + 0.022
@@ -140,13 +140,13 @@ def door_box(rng: np.random.Generator) -> Design:
 
 
 def laptop(rng: np.random.Generator) -> Design:
-    """A small laptop, delivered shut; its screen turns up about the rear edge and stays, the keyboard faces +X."""
+    """A small laptop, delivered closed; its screen turns up about the rear edge and stays there. The keyboard faces +X."""
     depth, width = rng.uniform(0.145, 0.180), rng.uniform(0.20, 0.26)
     base_height, panel = rng.uniform(0.014, 0.019), rng.uniform(0.007, 0.009)
     swing = rng.uniform(1.9, 2.3)
     overhang = rng.uniform(0.003, 0.006)
     base = slab((depth, width, base_height), corner_radius=0.010, chamfer=0.001)
-    # The screen's frame lies on the hinge, at its rear edge.
+    # The screen's frame is on the hinge, at its rear edge.
     behind = panel / 2
     screen = slab((depth - 0.002 + overhang, width - 0.002, panel), corner_radius=0.010, chamfer=0.001)
     screen = screen.translate(((depth - 0.002 + overhang) / 2 - behind, 0.0, -panel / 2))

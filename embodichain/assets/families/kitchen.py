@@ -1,8 +1,8 @@
-"""What a table is laid and a meal cooked with: plate, pan, lid, basket and the mug rack.
+"""Objects for laying a table and cooking: plate, pan, lid, basket and the mug rack.
 
-Any lid covers any pan: the ring under a lid is narrower than every pan, its flange wider than every pan's rim. A lid sits on a pan
-when its `fit` frame lies on the pan's `lid_seat` frame, turned about Z as one likes. A loop hangs on a branch of a rack when its
-`hang_loop` frame lies on the rack's `seat_*` frame, or on that turned by half a turn about X.
+Any lid fits any pan: the ring below a lid is narrower than every pan, its flange wider than every pan's rim. A lid sits on a pan
+when its `fit` frame coincides with the pan's `lid_seat` frame up to a turn about Z. A loop hangs on a branch of a rack when its
+`hang_loop` frame coincides with the rack's `seat_*` frame, or with that frame turned by half a turn about X.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from embodichain.assets.geometry.shapes import Solid, lathe, loft, pieces, slab
 from embodichain.types.poses import frame
 
 PAN_INNER_RADII = (0.0600, 0.0640)
-"""Range of the inner radius of pans [m]: what a lid must enter, and cover when it lies to one side."""
+"""Range of the inner radius of pans [m]. A lid must fit into each, and still cover it when it lies off-centre."""
 _RING_RADII = (0.0572, 0.0586)
 _FLANGE_RADII = (0.0735, 0.0760)
 _SEAM = 0.0008
-"""How far below a flange its seam lies [m]: clear of what noise and simplification make of the flange."""
+"""Distance of a lid's seam below its flange [m], so that noise and simplification of the flange do not reach it."""
 _LACQUERS: tuple[Color, ...] = (*PALETTE, (0.13, 0.13, 0.14, 1.0), STEEL)
 
 
 def plate(rng: np.random.Generator) -> Design:
-    """A coupe plate: a flat middle and a rim steep enough for a gripper to pinch from above; ceramic when small, else melamine."""
+    """A coupe plate: a flat middle and a rim steep enough to be pinched from above; ceramic when small, otherwise melamine."""
     radius = rng.uniform(0.062, 0.080)
     material = "melamine" if radius > 0.068 or rng.random() < 0.5 else "ceramic"
     height = rng.uniform(0.025, 0.032)
-    # Light enough to be lifted by its rim: what a gripper can hold there is limited by torque, not by weight.
+    # Light enough to be lifted by its rim: there, a gripper is limited by the torque of the weight, not by the weight itself.
     wall = rng.uniform(0.0024, 0.0029) if material == "melamine" else rng.uniform(0.0031, 0.0036)
     flat = radius - height * rng.uniform(0.5, 0.75)
     foot = 0.86 * flat
-    # A quarter of an ellipse bulged outwards: level where it leaves the flat, upright at the rim, which is what a gripper holds.
+    # A quarter of an ellipse, bulged outwards: level where it leaves the flat middle, upright at the rim where a gripper holds it.
     quarter = [(math.sin(a) ** 0.5, 1 - math.cos(a)) for a in np.linspace(0.0, math.pi / 2, 12)]
     rise = height - wall / 2 - 0.002
     outer = [(flat + (radius - flat) * across, 0.002 + rise * up) for across, up in quarter]
@@ -44,7 +44,7 @@ def plate(rng: np.random.Generator) -> Design:
         (inner_flat + (inner_radius - inner_flat) * across, 0.002 + wall + (rise - wall) * up) for across, up in quarter[::-1]
     ][1:]
     solid = lathe([(0.0, 0.0), (foot, 0.0), *outer, *rim, *inner, (0.0, 0.002 + wall)], segments=112)
-    # Pads reach 10 mm below the frame: the inner one stays clear of the plate's floor while the gripper is open.
+    # Pads reach 10 mm below the frame: the inner pad stays clear of the plate's floor while the gripper is open.
     grip_z = max(height - 0.010, 0.002 + wall + 0.0115)
     return Design(
         solids=(SolidPart(name="body", pieces=pieces(solid), material=material, color=tint(rng)),),
@@ -109,7 +109,7 @@ def pan(rng: np.random.Generator) -> Design:
 
 
 def lid(rng: np.random.Generator) -> Design:
-    """A lid for any `pan`: a ring that enters it, a flange that rests on its rim, a shallow dome and a knob."""
+    """A lid for any `pan`: a ring that fits into it, a flange that rests on its rim, a shallow dome and a knob."""
     ring = rng.uniform(*_RING_RADII)
     flange = rng.uniform(*_FLANGE_RADII)
     depth = rng.uniform(0.0055, 0.0080)
@@ -150,7 +150,7 @@ def lid(rng: np.random.Generator) -> Design:
     )
     return Design(
         solids=(
-            # A piece of ring and flange together would fill the corner between them, where the pan's rim goes.
+            # A piece of ring and flange together would fill the corner between them, where the pan's rim has to be.
             SolidPart(name="body", pieces=pieces(cover, knob), material="aluminium", color=STEEL, seams=(depth - _SEAM,)),
         ),
         parameters={"ring_radius": ring, "flange_radius": flange, "dome": dome, "knob_radius": knob_radius, "ring_depth": depth},
@@ -162,7 +162,7 @@ def lid(rng: np.random.Generator) -> Design:
 
 
 def basket(rng: np.random.Generator) -> Design:
-    """An open box with a folded rim, of plastic: things are put in, two arms carry it by its short walls."""
+    """An open plastic box with a folded rim, into which objects are put; two arms carry it by its short walls."""
     length = rng.uniform(0.15, 0.24)
     width = rng.uniform(0.12, 0.18)
     height = rng.uniform(0.050, 0.085)
@@ -193,7 +193,7 @@ def basket(rng: np.random.Generator) -> Design:
 def rack(rng: np.random.Generator) -> Design:
     """A mug tree: a heavy steel foot, a post, and two to four branches that tilt up.
 
-    `branch_*` is at a branch's tip, `seat_*` where a hung loop comes to rest: Z along the branch towards the post, X downwards.
+    `branch_*` is at a branch's tip; `seat_*` is where a hanging loop comes to rest: Z along the branch towards the post, X down.
     """
     foot = rng.uniform(0.070, 0.085)
     foot_height = rng.uniform(0.012, 0.018)
@@ -216,7 +216,7 @@ def rack(rng: np.random.Generator) -> Design:
         height = root_z + (step if index % 2 else 0.0)
         outwards = np.array([math.cos(turn) * math.cos(tilt), math.sin(turn) * math.cos(tilt), math.sin(tilt)])
         side = np.array([-math.sin(turn), math.cos(turn), 0.0])
-        # A rod with rounded ends: hull of spheres at both.
+        # A rod with rounded ends: the hull of a sphere at each end.
         ball = Solid.sphere(thickness, 24)
         root, tip = outwards * (0.3 * post) + [0, 0, height], outwards * (length - thickness) + [0, 0, height]
         solids.append((ball.translate(root) + ball.translate(tip)).hull())

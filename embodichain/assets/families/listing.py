@@ -1,4 +1,4 @@
-"""The tables of materials and categories as they are handed on beside assets: one line each, its sources spelt out."""
+"""CSV tables of materials and categories, which are published beside assets: one line each, with their sources written out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NUMBERS = ("density", "static_friction", "dynamic_friction", "restitution")
 
 
 def materials_csv() -> str:
-    """Density [kg/m^3], friction and restitution of each material, and where each number is from."""
+    """Density [kg/m^3], friction and restitution of each material, and the source of each number."""
     table = json.loads(MATERIALS_FILE.read_text(encoding="utf-8"))
     rows = []
     for name, entry in table["materials"].items():
@@ -25,7 +25,7 @@ def materials_csv() -> str:
 
 
 def categories_csv() -> str:
-    """How long things of each kind are [m], what they are made of, how thick their open walls are [m], and where that is from."""
+    """Typical length [m], material and wall thickness [m] of each category, and the sources of these."""
     table = json.loads(CATEGORIES_FILE.read_text(encoding="utf-8"))
     rows = []
     for name, entry in table["categories"].items():
@@ -36,7 +36,7 @@ def categories_csv() -> str:
 
 
 def _spelt(source: str, sources: Mapping[str, str]) -> str:
-    """A remark on sources with what each short name in it stands for."""
+    """Writes out the short names of sources in a remark."""
     return re.sub(r"\b\w+\b", lambda word: sources.get(word[0], word[0]), source)
 
 

@@ -1,4 +1,4 @@
-"""An asset before optimisation: parts, joints and affordances, with what its file states and the provenance for its USD file."""
+"""An asset before optimisation: parts, joints and affordances, the values that its file states, and its provenance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from embodichain.types import Joint, Mesh, Pose, Vec3
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Image:
-    """A picture as it came: the bytes of a PNG or JPEG file, and the name under which it is kept."""
+    """An image as it was read: the bytes of a PNG or JPEG file, and its file name."""
 
     name: str
     data: bytes
@@ -22,7 +22,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Finish:
-    """How one material looks, in the terms of glTF and UsdPreviewSurface; `images` by what they are: `diffuse`, `normal`,
+    """The appearance of one material, in the terms of glTF and UsdPreviewSurface. Keys of `images` are `diffuse`, `normal`,
     `orm` (occlusion, roughness and metalness in red, green and blue), `emissive`.
     """
 
@@ -36,10 +36,10 @@ class Finish:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Look:
-    """What cameras see of a part, in the part's frame, exactly as its file has it.
+    """The visible surface of a part, in the part's frame, exactly as in its file.
 
-    Of each vertex: texture coordinates `uv`, shape [V, 2], with v upwards; `normals`, shape [V, 3]; `colors`, shape [V, 4]; each
-    None where no mesh of the part has them. `finish` is the index among `finishes` of each face's material, shape [F].
+    For each vertex: texture coordinates `uv`, shape [V, 2], with v upwards; `normals`, shape [V, 3]; `colors`, shape [V, 4]; each
+    is None if no mesh of the part has it. `finish` is, for each face, the index of its material in `finishes`, shape [F].
     """
 
     mesh: Mesh
@@ -52,7 +52,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touch:
-    """What a file states of how one collider touches: friction and restitution coefficients, None where it says nothing."""
+    """The surface properties that a file states for one collider: friction and restitution coefficients; None if not stated."""
 
     static_friction: float | None = None
     dynamic_friction: float | None = None
@@ -61,10 +61,10 @@ class Touch:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stated:
-    """What a file states about the physics of one body, in the part's frame; None where it says nothing.
+    """The physical properties that a file states for one body, in the part's frame; None where it states none.
 
     Mass [kg]; centre of mass [m]; inertia about it along the part's axes [kg m^2], shape [3, 3]; density [kg/m^3]; friction and
-    restitution coefficients of all of it; `colliders` carry their `shape` where they are analytic; others need not be convex.
+    restitution coefficients of the whole body. Analytic `colliders` have a `shape`; other colliders need not be convex.
     """
 
     mass: float | None = None
@@ -76,10 +76,10 @@ class Stated:
     restitution: float | None = None
     colliders: tuple[Mesh, ...] = ()
     touches: tuple[Touch, ...] = ()
-    """Of each collider, where they differ; then the body as a whole states no friction and no restitution."""
+    """Surface properties of each collider, where they differ; the body as a whole then states no friction and no restitution."""
 
     def touching(self, touches: Sequence[Touch]) -> Stated:
-        """The same with what is stated of each collider's surface: of the body as a whole where all are alike."""
+        """A copy with these surface properties of the colliders, stored for the body as a whole if all are the same."""
         if not touches:
             return self
         if len(set(touches)) > 1:
@@ -90,8 +90,8 @@ class Stated:
         )
 
 
-class Fate(StrEnum):
-    """What became of something that a file states."""
+class Preservation(StrEnum):
+    """Whether a stated value was kept, changed or dropped."""
 
     KEPT = "kept"
     CHANGED = "changed"
@@ -103,13 +103,13 @@ Value = float | str | tuple[float, ...] | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """One row of the fidelity table: what of which body or joint, as stated and as written, and the reason where they differ."""
+    """One row of the fidelity table: a quantity of a body or joint, as stated and as written, and the reason of a difference."""
 
     of: str
     what: str
     stated: Value
     written: Value = None
-    fate: Fate
+    fate: Preservation
     reason: str = ""
 
 
@@ -118,7 +118,7 @@ class Part:
     """One body before optimisation: a triangle soup in the part's frame, and what it is made of.
 
     `shell_thickness` [m] > 0 makes the closed surface a hollow shell of that wall; a given `mass` [kg] wins over density. A part
-    without faces only carries joints. Where `look` is given, it is what cameras see, and the repaired soup serves physics alone.
+    without faces only connects joints. Where `look` is given, cameras see it, and the repaired soup is used only for physics.
     """
 
     name: str
@@ -129,16 +129,16 @@ class Part:
     shell_thickness: float = 0.0
     mass: float | None = None
     seams: tuple[float, ...] = ()
-    """Heights in the part's frame [m] that no convex piece reaches across: where another thing fits closely."""
+    """Heights in the part's frame [m] that no convex piece crosses: where another object fits closely."""
     look: Look | None = None
     stated: Stated = field(default_factory=Stated)
     wall: float = 0.0
-    """Thickness [m] to give a surface that is open; 0 refuses one."""
+    """Thickness of the wall [m] that an open surface gets; 0 refuses open surfaces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Source:
-    """An asset before optimisation, in metres, Z up, with the provenance that ends up in its USD file."""
+    """An asset before optimisation, in metres, Z up, with the provenance that is written into its USD file."""
 
     name: str
     category: str
@@ -149,16 +149,16 @@ class Source:
     origin: str
     parameters: Mapping[str, float | str] = field(default_factory=dict)
     foreign: bool = False
-    """Whether it comes from a file: then it is kept as it is, but for what the fidelity table lists."""
+    """Whether it comes from a file: its values are then kept, except for changes that the fidelity table lists."""
     keep_pose: bool = False
-    """Leave it as its file has it, even where it does not stand so."""
+    """Whether to keep the pose of the file even if the object does not stand stably in it."""
     apart: tuple[tuple[str, str], ...] = ()
-    """Pairs of parts that shall not collide."""
+    """Pairs of parts that must not collide with each other."""
     fidelity: tuple[Kept, ...] = ()
-    """What reading already had to change or drop."""
+    """Rows about stated values that the reader had to change or drop."""
     titles: Mapping[str, str] = field(default_factory=dict)
-    """Names as the file has them, of bodies and joints whose own names had to be transcoded."""
+    """Original names of bodies and joints that had to be renamed."""
     attribution: Mapping[str, str] = field(default_factory=dict)
-    """Author, title and address, where known."""
+    """Author, title and URL, where known."""
     labels: tuple[str, ...] = ()
-    """What its user calls it, beside its category."""
+    """The user's names for it, in addition to its category."""

@@ -1,4 +1,4 @@
-"""Where assets come from: an unoptimised `Source` of parts, joints and affordances, here from procedural families by seed."""
+"""Makes an unoptimised `Source` of parts, joints and affordances from a procedural family and a seed."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from embodichain.assets.geometry.shapes import concatenate
 
 
 def categories() -> tuple[str, ...]:
-    """Every procedural family."""
+    """Names of all procedural families."""
     return tuple(FAMILIES)
 
 
 def instance_name(category: str, seed: int) -> str:
-    """What an instance of a family is called: an identifier, whatever module a family comes from."""
+    """Name of an instance of a family: a valid identifier, whichever module defines the family."""
     return f"{re.sub(r'[^A-Za-z0-9_]', '_', category)}_{seed:03d}"
 
 
 def procedural(category: str, seed: int, mess: MessConfig | None = None) -> Source:
-    """An instance of a procedural family; with `mess`, its meshes are broken as generators break them.
+    """An instance of a procedural family; with `mess`, its meshes get the faults that generators make.
 
     Raises:
-        ConfigError: no family is called `category`, nor does "package.module:function" import one.
+        ConfigError: no family is called `category`, and it is not the "package.module:function" of one.
     """
     rng = np.random.default_rng([zlib.crc32(category.encode()), seed])
     design = FAMILIES.get(category)(rng)
@@ -59,5 +59,5 @@ def procedural(category: str, seed: int, mess: MessConfig | None = None) -> Sour
 
 
 def messy(source: Source, rng: np.random.Generator, config: MessConfig) -> Source:
-    """The same asset with every part's mesh broken."""
+    """The same source with faults added to the mesh of every part."""
     return replace(source, parts=tuple(replace(part, mesh=broken(part.mesh, rng, config)) for part in source.parts))

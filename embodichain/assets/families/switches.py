@@ -1,4 +1,4 @@
-"""What a finger works: lever switch, rotary switch, faucet and button panel, all bolted down."""
+"""Objects that a finger operates: lever switch, rotary switch, faucet and button panel, all bolted down."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from embodichain.types.poses import frame
 
 _HOUSING: tuple[Color, ...] = ((0.86, 0.86, 0.84, 1.0), (0.30, 0.31, 0.33, 1.0), (0.70, 0.72, 0.74, 1.0))
 _GAP = 0.0025
-"""Between parts that move against each other [m]."""
+"""Gap between parts that move against each other [m]."""
 
 
 def switch(rng: np.random.Generator) -> Design:
-    """A lever switch: a housing bolted down and a lever that tilts about Y by half a radian either way, towards +X for on."""
+    """A lever switch: a housing, bolted down, and a lever that tilts about Y by half a radian either way, towards +X for on."""
     reach = rng.uniform(0.060, 0.072)
     lever_width = rng.uniform(0.010, 0.013)
     plate = (rng.uniform(0.095, 0.11), rng.uniform(0.070, 0.080), 0.018)
@@ -68,7 +68,7 @@ def switch(rng: np.random.Generator) -> Design:
 
 
 def rotary_switch(rng: np.random.Generator) -> Design:
-    """A selector: a knob with a bar across it that turns about Z on a housing bolted down, and stays where it is turned."""
+    """A rotary switch: a knob with a bar across it that turns about Z on a housing, bolted down, and stays where it is turned."""
     plate = (rng.uniform(0.080, 0.120), rng.uniform(0.070, 0.100), rng.uniform(0.014, 0.024))
     radius = rng.uniform(0.020, 0.027)
     skirt = rng.uniform(0.006, 0.010)
@@ -112,7 +112,7 @@ def rotary_switch(rng: np.random.Generator) -> Design:
 
 
 def faucet(rng: np.random.Generator) -> Design:
-    """A faucet on a base bolted down: a bent spout towards +X and a lever on top that turns about Z."""
+    """A faucet on a base, bolted down: a bent spout towards +X and a lever on top that turns about Z."""
     radius = rng.uniform(0.014, 0.019)
     height = rng.uniform(0.075, 0.120)
     foot = radius + rng.uniform(0.012, 0.020)
@@ -174,7 +174,7 @@ def faucet(rng: np.random.Generator) -> Design:
 
 
 def button_panel(rng: np.random.Generator) -> Design:
-    """A panel with one to four push buttons between guard rails, each on a spring that brings it back."""
+    """A panel with one to four push buttons between guard rails, each with a spring that returns it."""
     number = int(rng.integers(1, 5))
     radius = rng.uniform(0.010, 0.014)
     travel = rng.uniform(0.004, 0.007)
@@ -212,7 +212,7 @@ def button_panel(rng: np.random.Generator) -> Design:
                 lower=-travel,
                 upper=0.0,
                 damping=2.0,
-                # Pressed a little already when it is out: a newton to begin with, up to two and a half when it is in.
+                # The spring is preloaded: it pushes with one newton when the button is out and up to two and a half when it is in.
                 stiffness=250.0,
                 rest=0.004,
             )

@@ -1,4 +1,4 @@
-"""Tables that ship with the package: what materials weigh and how they rub, and how long things of a kind are."""
+"""Tables that ship with the package: density and friction of materials, and the sizes of objects by category."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CATEGORIES_FILE = Path(__file__).with_name("categories.json")
 
 @cache
 def material_table() -> dict[str, Material]:
-    """Every material by name, from the table that ships with the package."""
+    """All materials by name, from the table that ships with the package."""
     entries = json.loads(MATERIALS_FILE.read_text())["materials"]
     keys = ("density", "static_friction", "dynamic_friction", "restitution")
     return {name: Material(name=name, **{key: float(entry[key]) for key in keys}) for name, entry in entries.items()}
@@ -24,19 +24,19 @@ def material_table() -> dict[str, Material]:
 
 @cache
 def category_table() -> dict[str, dict[str, object]]:
-    """Every known kind of thing by name, from the table that ships with the package."""
+    """All known categories by name, from the table that ships with the package."""
     return json.loads(CATEGORIES_FILE.read_text(encoding="utf-8"))["categories"]
 
 
 @cache
 def wikidata_codes() -> dict[str, str]:
-    """Wikidata item of each material and category that has one."""
+    """The Wikidata item of each material and category that has one."""
     materials = json.loads(MATERIALS_FILE.read_text())["materials"]
     return {name: str(entry["wikidata"]) for name, entry in (materials | category_table()).items() if "wikidata" in entry}
 
 
 def material(name: str) -> Material:
-    """The material called `name`; raises AssetError listing those that exist."""
+    """The material called `name`; raises AssetError, which lists the known ones, when there is none."""
     table = material_table()
     if name not in table:
         raise AssetError(f"source: unknown material {name!r}; available: {', '.join(sorted(table))}")

@@ -1,4 +1,4 @@
-"""Things that hold liquid: mug, cup, bowl, bottle and carafe, turned on a lathe."""
+"""Vessels for liquids: mug, cup, bowl, bottle and carafe, made as solids of revolution."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def mug(rng: np.random.Generator) -> Design:
 
 
 def bowl(rng: np.random.Generator) -> Design:
-    """A ceramic bowl on a foot ring; bowls of one family nest."""
+    """A ceramic bowl on a foot ring; all bowls of this family nest in each other."""
     radius = rng.uniform(0.062, 0.075)
     height = rng.uniform(0.048, 0.060)
     wall = rng.uniform(0.0035, 0.0045)
@@ -123,7 +123,7 @@ def bottle(rng: np.random.Generator) -> Design:
 
 
 def carafe(rng: np.random.Generator) -> Design:
-    """An open bottle to pour from: hollow, its walls straight from a belly that a hand grips to a narrower mouth."""
+    """An open bottle to pour from: hollow, with straight walls from a belly that a gripper can hold to a narrower mouth."""
     radius = rng.uniform(0.0270, 0.0290)
     mouth = radius * rng.uniform(0.80, 0.88)
     height = rng.uniform(0.135, 0.160)
@@ -155,7 +155,7 @@ def carafe(rng: np.random.Generator) -> Design:
 
 
 def cup(rng: np.random.Generator) -> Design:
-    """A tumbler without a handle, slim enough to be held around its body: plastic, glass or ceramic."""
+    """A tumbler without a handle, slim enough to be held around its body; of plastic, glass or ceramic."""
     radius = rng.uniform(0.0270, 0.0315)
     height = rng.uniform(0.075, 0.115)
     base = radius * rng.uniform(0.78, 0.97)

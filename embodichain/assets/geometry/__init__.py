@@ -1,1 +1,1 @@
-"""Meshes: shapes, topology, repair, convex decomposition, poses of rest; no physics and no files."""
+"""Meshes: shapes, topology, repair, convex decomposition, stable poses; no physics and no files."""

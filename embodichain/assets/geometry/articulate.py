@@ -1,4 +1,4 @@
-"""Joints that behave: held against gravity where they should stay, and free of self-contact through their range."""
+"""Makes joints usable: friction that holds them against gravity where they should stay, and a range without self-contact."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from embodichain.types import Body, Joint, JointKind, Mesh, Pose, rotate
 from embodichain.types.poses import compose, inverse
 
 GRAVITY = 9.81
-"""[m/s^2]"""
+"""Gravitational acceleration [m/s^2]."""
 HOLD_MARGIN = 2.0
-"""Coulomb friction of a joint that must stay where pushed, over the largest load of gravity on it."""
+"""Coulomb friction of a joint that must stay where it is pushed, relative to the largest load of gravity on it."""
 
 
 def body_poses(bodies: Sequence[Body], joints: Sequence[Joint], positions: Mapping[str, float]) -> dict[str, Pose]:
@@ -36,7 +36,7 @@ def body_poses(bodies: Sequence[Body], joints: Sequence[Joint], positions: Mappi
 
 
 def gravity_load(bodies: Sequence[Body], joints: Sequence[Joint], joint: Joint, samples: int = 33) -> float:
-    """Largest torque [N m] or force [N] that gravity along -Z exerts on a joint over its range, others at zero."""
+    """Largest torque [N m] or force [N] that gravity along -Z exerts on a joint over its range, with the others at zero."""
     carried = {joint.child}
     while grown := {other.child for other in joints if other.parent in carried} - carried:
         carried |= grown
@@ -58,7 +58,7 @@ def gravity_load(bodies: Sequence[Body], joints: Sequence[Joint], joint: Joint, 
 
 
 def hold(bodies: Sequence[Body], joints: Sequence[Joint]) -> tuple[Joint, ...]:
-    """The joints with friction raised, where it is authored at all, until the joint stays against gravity with a margin."""
+    """Raises the friction of each joint that has any until the joint stays against gravity, with a margin."""
     return tuple(
         replace(joint, friction=max(joint.friction, HOLD_MARGIN * gravity_load(bodies, joints, joint)))
         if joint.kind is not JointKind.FIXED and joint.friction > 0.0
@@ -72,9 +72,9 @@ def self_contact(
 ) -> dict[tuple[str, str], float]:
     """Volume [m^3] by which the colliders of two bodies overlap somewhere in the range of a joint, by pair; empty when clear.
 
-    With `once`, a pair that overlaps somewhere is not looked at again.
+    With `once`, a pair that was found to overlap is not tested again.
 
-    Engines drop the contact of parent and child, but not where the parent is bolted to the world: the geometry must be clear.
+    Engines ignore contacts between parent and child, but not when the parent is bolted to the world, so the geometry must be clear.
     """
     solids = {body.name: _cover(body.hulls) for body in bodies}
     overlaps: dict[tuple[str, str], float] = {}
@@ -96,7 +96,7 @@ def self_contact(
 
 
 def _near(one: Solid, other: Solid) -> bool:
-    """Whether the boxes around two solids meet: cheaper to know than whether they do."""
+    """Whether the bounding boxes of two solids overlap, which is cheaper to test than the solids themselves."""
     if one.is_empty() or other.is_empty():
         return False
     (a, b), (c, d) = ((np.array(box[:3]), np.array(box[3:])) for box in (one.bounding_box(), other.bounding_box()))

@@ -1,4 +1,4 @@
-"""Distances to a surface on a grid, close to that surface alone: each face looks at the cells around it, and at no others."""
+"""Distances to a surface on a grid, computed only near that surface: each face visits the cells around it and no others."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from embodichain.machine_code import compiled
 from embodichain.types import Mesh
 
 _SPAN = 8.0
-"""Longest side [cells] of the pieces that large faces are cut into: the box around a large face holds mostly cells far from it."""
+"""Longest side [cells] of the pieces into which large faces are cut; the box around a large face is mostly far from it."""
 
 
 def banded_distances(
     mesh: Mesh, origin: NDArray[np.float64], cell: float, counts: NDArray[np.int64], reach: float
 ) -> NDArray[np.float64]:
-    """Distance [m] to a mesh of each point of a grid, shape `counts`: exact below `reach`, which stands for all that is further.
+    """Distance [m] from each point of a grid, shape `counts`, to a mesh: exact below `reach`, which stands for all larger
+    distances.
 
     The grid's first point is `origin`; its points are `cell` [m] apart.
     """
+    # Squared distances are compared, so that a root is taken once for each point and not once for each pair of point and face.
     values = np.full(counts, reach * reach)
     _stamp(values, _pieces(mesh, _SPAN * cell), np.ascontiguousarray(origin, np.float64), cell, reach)
     return np.sqrt(values)
 
 
 def _pieces(mesh: Mesh, longest: float) -> NDArray[np.float64]:
-    """The faces as corners, shape [N, 3, 3]; those with a side above `longest` cut into equal smaller ones."""
+    """The corners of all faces, shape [N, 3, 3]; faces with a side above `longest` are divided into equal smaller ones."""
     triangles = mesh.vertices[mesh.faces]
     edges = np.linalg.norm(triangles - np.roll(triangles, 1, axis=1), axis=2).max(axis=1)
     steps = np.maximum(np.ceil(edges / longest), 1).astype(int)
@@ -38,6 +40,7 @@ def _pieces(mesh: Mesh, longest: float) -> NDArray[np.float64]:
         u, v = (axis[..., None] for axis in np.meshgrid(np.arange(step + 1), np.arange(step + 1), indexing="ij"))
         grid = corners[:, None, None, 0] + (u * first + v * second) / step
         upward = np.stack([grid[:, :-1, :-1], grid[:, 1:, :-1], grid[:, :-1, 1:]], axis=3)
+        # The parallelogram of a face also holds its mirror image: of the downward triangles only those inside the face are kept.
         downward = np.stack([grid[:, 1:, 1:], grid[:, :-1, 1:], grid[:, 1:, :-1]], axis=3)
         i, j = np.indices((step, step))
         found += [upward[:, i + j < step].reshape(-1, 3, 3), downward[:, i + j < step - 1].reshape(-1, 3, 3)]
@@ -64,7 +67,7 @@ def _stamp(values, triangles, origin, cell, reach):  # noqa: ANN001, ANN202 - co
 
 @compiled()
 def _square_distance(t, x, y, z):  # noqa: ANN001, ANN202 - compiled
-    """Squared distance of a point to a triangle (Ericson 2005, 5.1.5)."""
+    """Squared distance between a point and a triangle (Ericson 2005, 5.1.5)."""
     abx, aby, abz = t[1, 0] - t[0, 0], t[1, 1] - t[0, 1], t[1, 2] - t[0, 2]
     acx, acy, acz = t[2, 0] - t[0, 0], t[2, 1] - t[0, 1], t[2, 2] - t[0, 2]
     apx, apy, apz = x - t[0, 0], y - t[0, 1], z - t[0, 2]
@@ -79,6 +82,7 @@ def _square_distance(t, x, y, z):  # noqa: ANN001, ANN202 - compiled
     d5, d6 = abx * cpx + aby * cpy + abz * cpz, acx * cpx + acy * cpy + acz * cpz
     if d6 >= 0.0 and d5 <= d6:
         return cpx * cpx + cpy * cpy + cpz * cpz
+    # Barycentric coordinates up to a factor: a negative one says that the point is beyond the opposite edge.
     va, vb, vc = d3 * d6 - d5 * d4, d5 * d2 - d1 * d6, d1 * d4 - d3 * d2
     if vc <= 0.0 and d1 >= 0.0 and d3 <= 0.0 and d1 > d3:
         v, w = d1 / (d1 - d3), 0.0
@@ -89,6 +93,7 @@ def _square_distance(t, x, y, z):  # noqa: ANN001, ANN202 - compiled
         v = 1.0 - w
     elif va + vb + vc != 0.0:
         v, w = vb / (va + vb + vc), vc / (va + vb + vc)
+    # A face without area has no barycentric coordinates; its first corner is then one of its points.
     else:
         v, w = 0.0, 0.0
     dx, dy, dz = apx - v * abx - w * acx, apy - v * aby - w * acy, apz - v * abz - w * acz

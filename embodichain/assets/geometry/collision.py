@@ -1,4 +1,4 @@
-"""Convex pieces for physics: nearly convex cuts, joined again where that costs little, each hull reduced to few vertices."""
+"""Convex pieces for physics: the solid is cut into nearly convex pieces, cheap joins are made, and hulls get few vertices."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from embodichain.types import Mesh
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollisionConfig:
-    """The budget: what one more hull is worth, as a share of the volume, and how many vertices a hull may have."""
+    """The budget: the added volume that one more hull is worth, as a share of the solid's, and the vertices of a hull."""
 
     hull_cost: float = 0.003
     max_vertices: int = 64
     convex_fill: float = 0.985
-    """Share of its hull that a solid fills to count as convex already."""
+    """Share of its hull that a solid must fill to count as convex."""
     trim: bool = False
-    """Whether hulls of curved walls are cut back halfway into the hollow that they fill: thin shells add half as much so."""
+    """Whether hulls of curved walls are cut back halfway into the hollow that they fill, which halves what thin shells add."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.hull_cost < 1.0:
@@ -35,7 +35,7 @@ class CollisionConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollisionFit:
-    """How well hulls cover a solid, as shares of its volume: what they add (`over`) and what they leave out (`missing`)."""
+    """How well hulls fit a solid, as shares of its volume: what they add (`over`) and what they leave out (`missing`)."""
 
     hulls: int
     vertices: int
@@ -44,10 +44,10 @@ class CollisionFit:
 
 
 def decompose(mesh: Mesh, config: CollisionConfig | None = None, seams: Sequence[float] = ()) -> tuple[Mesh, ...]:
-    """Convex hulls that cover a closed mesh; none reaches across a seam, a height [m].
+    """Convex hulls that cover a closed mesh; none crosses a seam, given as a height [m].
 
     Raises:
-        AssetError: no piece has volume.
+        AssetError: no piece has a volume.
     """
     config = config or CollisionConfig()
     solid = to_solid(mesh)
@@ -67,7 +67,7 @@ def decompose(mesh: Mesh, config: CollisionConfig | None = None, seams: Sequence
 
 
 def _layers(solid: Solid, seams: Sequence[float]) -> list[Solid]:
-    """What lies between the seams, from the top down; all of it without any."""
+    """The parts of a solid between the seams, from the top down; the whole solid if there are none."""
     layers = []
     for height in sorted(seams, reverse=True):
         above, solid = solid.split_by_plane((0.0, 0.0, 1.0), height)
@@ -76,7 +76,7 @@ def _layers(solid: Solid, seams: Sequence[float]) -> list[Solid]:
 
 
 def join(found: Sequence[Piece], price: float) -> list[Solid]:
-    """Hulls of the pieces; those that touch become one while that adds less than `price` [m^3], the least addition first."""
+    """The hulls of the pieces. Touching ones are joined, cheapest first, while a join adds less than `price` [m^3]."""
     hulls = {index: piece.hull for index, piece in enumerate(found)}
     numbers = count(len(hulls))
     added: dict[tuple[int, int], tuple[float, Solid]] = {}
@@ -110,10 +110,10 @@ def join(found: Sequence[Piece], price: float) -> list[Solid]:
 
 
 def reduce_hull(hull: Mesh, max_vertices: int) -> Mesh:
-    """The hull of at most `max_vertices` of a convex mesh's vertices, chosen greedily for volume.
+    """The hull of at most `max_vertices` of a convex mesh's vertices, chosen greedily by volume.
 
-    Starts from the extreme vertices along 14 directions and adds the vertex that raises the hull most: the sum over the facets it
-    sees of facet area times height bounds the volume it gains.
+    Starts from the extreme vertices along 14 directions and repeatedly adds the vertex that extends the hull most. The sum of area
+    times height over the facets that a vertex sees is an upper bound of the volume that it adds.
     """
     points = np.unique(hull.vertices, axis=0)
     if len(points) <= max_vertices:
@@ -122,7 +122,7 @@ def reduce_hull(hull: Mesh, max_vertices: int) -> Mesh:
         [[x, y, z] for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if abs(x) + abs(y) + abs(z) in (1, 3)]
     )
     chosen = list(dict.fromkeys((points @ directions.T).argmax(axis=0).tolist()))
-    # The extreme vertices of a sliver may lie in one plane.
+    # The extreme vertices of a very thin solid may lie in one plane.
     middle = points[chosen].mean(axis=0)
     flat = np.linalg.svd(points[chosen] - middle)[2][2]
     heights = (points - middle) @ flat
@@ -140,10 +140,10 @@ def reduce_hull(hull: Mesh, max_vertices: int) -> Mesh:
 
 
 def convex_hull(points: NDArray[np.float64]) -> Mesh:
-    """The hull of points, shape [N, 3], with only the vertices on it and faces turned outwards.
+    """The hull of points, shape [N, 3]: only the vertices on it, with faces turned outwards.
 
     Raises:
-        AssetError: the points span no volume.
+        AssetError: the hull of the points has no volume.
     """
     try:
         hull = ConvexHull(points)
@@ -162,7 +162,7 @@ def convex_hull(points: NDArray[np.float64]) -> Mesh:
 
 
 def measure(mesh: Mesh, hulls: Sequence[Mesh]) -> CollisionFit:
-    """Compares the union of the hulls with the solid they stand for."""
+    """Compares the union of the hulls with the solid that they approximate."""
     solid = to_solid(mesh)
     cover = Solid.compose([])
     for hull in hulls:

@@ -1,4 +1,4 @@
-"""Breaks clean meshes the way generators do, so that repair is tested and shown on input whose truth is known."""
+"""Adds the faults of generated meshes to clean ones, so that repair is tested on inputs whose true shape is known."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from embodichain.types import Mesh
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessConfig:
-    """How much of each fault; lengths are shares of the mesh's diagonal."""
+    """The amount of each fault; lengths are shares of the mesh's diagonal."""
 
     edge: float = 0.03
-    """Longest edge after subdivision: generators mesh evenly and finely."""
+    """Longest edge after subdivision, because generators make fine and even meshes."""
     noise: float = 0.0003
-    """Standard deviation of every vertex; a share of twenty times the height of a flat thing, of sixty times a thin wall."""
+    """Standard deviation of vertices, as a share of the least of: diagonal, 20 times the smallest extent, 60 times the wall."""
     unwelded: float = 0.3
-    """Share of faces that get vertices of their own, a hair apart."""
+    """Share of faces that get copies of their vertices, slightly displaced."""
     flipped: float = 0.03
-    """Share of faces turned inside out."""
+    """Share of faces that are turned inside out."""
     holes: int = 4
     hole_faces: int = 5
-    """Most faces missing at one hole."""
+    """Largest number of faces missing at one hole."""
     degenerate: int = 20
     duplicates: int = 20
     fins: int = 5
@@ -36,7 +36,7 @@ class MessConfig:
 
 
 def broken(mesh: Mesh, rng: np.random.Generator, config: MessConfig) -> Mesh:
-    """A triangle soup whose repaired union is the union of the mesh's closed components."""
+    """A triangle soup from which repair should recover the union of the mesh's closed components."""
     size = diagonal(mesh)
     soup = concatenate([_holed(_refined(piece, config.edge * size), rng, config) for piece in components(mesh)])
     thickness = 2.0 * abs(signed_volume(mesh)) / float(face_areas(mesh).sum())
@@ -53,13 +53,13 @@ def broken(mesh: Mesh, rng: np.random.Generator, config: MessConfig) -> Mesh:
 
 
 def _refined(piece: Mesh, edge_m: float) -> Mesh:
-    """The same surface with no edge longer than `edge_m`."""
+    """The same surface, subdivided until no edge is longer than `edge_m`."""
     solid = manifold3d.Manifold(manifold3d.Mesh64(vert_properties=piece.vertices, tri_verts=piece.faces.astype(np.uint64)))
     return to_mesh(solid.refine_to_length(edge_m))
 
 
 def _holed(piece: Mesh, rng: np.random.Generator, config: MessConfig) -> Mesh:
-    """The piece without a few small patches of adjacent faces."""
+    """Removes a few small patches of adjacent faces from the piece."""
     if len(piece.faces) < 40 * config.hole_faces:
         return piece
     missing = np.zeros(len(piece.faces), bool)
@@ -78,7 +78,7 @@ def _holed(piece: Mesh, rng: np.random.Generator, config: MessConfig) -> Mesh:
 
 
 def _with_junk_faces(soup: Mesh, rng: np.random.Generator, config: MessConfig) -> Mesh:
-    """Adds faces of no area, faces twice, and fins that stand on an edge."""
+    """Adds degenerate faces, duplicate faces, and fins attached to an edge."""
     picked = soup.faces[rng.integers(len(soup.faces), size=config.degenerate)]
     collapsed = picked[:, [0, 1, 1]]
     twice = soup.faces[rng.integers(len(soup.faces), size=config.duplicates)]
@@ -92,14 +92,14 @@ def _with_junk_faces(soup: Mesh, rng: np.random.Generator, config: MessConfig) -
 
 
 def _floater(soup: Mesh, rng: np.random.Generator, size_m: float) -> Mesh:
-    """A small tetrahedron somewhere around the object."""
+    """A small separate tetrahedron somewhere around the object."""
     low, high = soup.vertices.min(axis=0), soup.vertices.max(axis=0)
     corners: NDArray[np.float64] = rng.uniform(low, high) + rng.normal(0.0, size_m, (4, 3))
     return Mesh(vertices=corners, faces=np.array([[0, 1, 2], [0, 3, 1], [1, 3, 2], [2, 3, 0]], np.int32))
 
 
 def _unwelded(soup: Mesh, rng: np.random.Generator, share: float, jitter_m: float) -> Mesh:
-    """Gives some faces copies of their vertices, a hair apart."""
+    """Gives some faces copies of their vertices, slightly displaced."""
     loose = np.flatnonzero(rng.random(len(soup.faces)) < share)
     copies = soup.vertices[soup.faces[loose]].reshape(-1, 3) + rng.uniform(-jitter_m, jitter_m, (3 * len(loose), 3))
     faces = soup.faces.astype(np.int64).copy()

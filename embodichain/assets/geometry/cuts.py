@@ -1,8 +1,8 @@
-"""Cuts a solid into nearly convex pieces: planes through hollows, and pies where it is round.
+"""Cuts a solid into nearly convex pieces: by planes through hollows, and into equal sectors where it is round.
 
-A piece costs the volume that its hull adds, plus a fixed share of the whole for being one more hull. Cups, bowls and rings are flat
-country for a search of one step, for half a ring has as hollow a hull as the ring: a cut that does not pay at once is judged
-by what the next cut could make of its pieces.
+The cost of a piece is the volume that its hull adds, plus a fixed price for one more hull. For cups, bowls and rings a greedy
+search finds no gain, because the hull of half a ring is as hollow as that of the ring. So a cut that does not reduce the cost at
+once is judged by the best next cut of its pieces.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from numpy.typing import NDArray
 from embodichain.assets.geometry.shapes import Solid
 
 _SHARES = (0.2, 0.35, 0.5, 0.65, 0.8)
-"""Where planes are tried along an axis, as shares of the extent."""
+"""Positions of planes that are tried along an axis, as shares of the extent."""
 _PIES = (6, 8, 10, 12, 16, 20, 24, 32)
 _TRIAL_PIE = 16
 _LEVELS = 3
-"""Most flat levels of a piece along an axis that are tried as planes."""
+"""Most flat levels of a piece along an axis at which planes are tried."""
 _CLEAR_GAIN = 0.7
-"""A cut that leaves at most this share of the cost is judged as it is, without looking further."""
+"""A cut that leaves at most this share of the cost is accepted without looking further."""
 _ROUNDING = 1.0 + 1e-9
-"""A search is broken off above its limit times this: never for a sum that comes out larger by rounding alone."""
+"""A search stops above its limit times this factor, so that rounding alone does not stop it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutConfig:
-    """What a hull more is worth, as a share of the solid's volume, and from which added share on a piece is searched deeply."""
+    """The price of one more hull, as a share of the solid's volume, and the added share from which a piece is searched deeply."""
 
     hull_cost: float = 0.003
     deep: float = 0.04
 
 
 class Piece:
-    """A connected solid, the volume its hull adds to it [m^3], and the frame it may be cut in."""
+    """A connected solid, the volume that its hull adds to it [m^3], and the axes along which it may be cut."""
 
     def __init__(self, solid: Solid) -> None:
         self.solid = solid
@@ -48,7 +48,7 @@ class Piece:
 
     @cached_property
     def _surface(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Vertices, middles of faces, their unit normals and areas."""
+        """Vertices, centres of faces, their unit normals and areas."""
         mesh = self.solid.to_mesh()
         vertices = np.asarray(mesh.vert_properties[:, :3], np.float64)
         corners = vertices[mesh.tri_verts]
@@ -58,7 +58,7 @@ class Piece:
 
     @cached_property
     def _spread(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Middle of the surface, and its variances in ascending order along their axes (columns)."""
+        """Centre of the surface, and its variances in ascending order along their axes (columns)."""
         _, middles, _, areas = self._surface
         middle = areas @ middles / areas.sum()
         scatter = (middles - middle).T @ ((middles - middle) * areas[:, None]) / areas.sum()
@@ -66,19 +66,19 @@ class Piece:
         return middle, variances, axes
 
     def split(self, axis: NDArray[np.float64], offset: float) -> list[Piece]:
-        """The pieces on both sides of a plane; nothing when all lies on one side."""
+        """The pieces on both sides of a plane; empty when all of the solid is on one side."""
         above, below = self.solid.split_by_plane(axis, offset)
         return [] if above.is_empty() or below.is_empty() else [*connected(above), *connected(below)]
 
     def halves(self) -> Iterator[list[Piece]]:
-        """Cuts through the middle across the two longest axes."""
+        """Cuts through the centre across the two longest axes."""
         _, _, axes = self._spread
         for axis in axes.T[:0:-1]:
             along = self._surface[0] @ axis
             yield self.split(axis, float(along.min() + along.max()) / 2)
 
     def planes(self) -> Iterator[tuple[NDArray[np.float64], float, bool]]:
-        """Planes worth trying (axis, offset), beside large flat faces and evenly spaced, and whether one promises much."""
+        """Planes to try, as (axis, offset, promising): beside large flat faces (promising), and evenly spaced."""
         vertices, middles, normals, areas = self._surface
         axes = [*np.eye(3), *(axis for axis in self._spread[2].T if np.abs(axis).max() < 0.995)]
         for axis in axes:
@@ -101,17 +101,17 @@ class Piece:
                 here = (level >= edges[best]) & (level <= edges[best + 1])
                 mean = float(np.average(level[here], weights=weights[here]))
                 rough = float(np.sqrt(np.average((level[here] - mean) ** 2, weights=weights[here])))
-                # On the empty side of the face, clear of its roughness: what is cut off then ends with it, without a film.
+                # Just beyond the face on its empty side, clear of its roughness: then no thin film of it is left on the other part.
                 yield axis, mean + max(0.001 * span, 3.0 * rough) * float(np.sign(side[here] @ weights[here])), True
 
     def round_axes(self) -> list[NDArray[np.float64]]:
-        """Axes about which the piece spreads evenly, as turned things do."""
+        """Axes about which the piece spreads evenly, as solids of revolution do."""
         _, variances, axes = self._spread
         found = [axes[:, 0]] if variances[1] > 0.5 * variances[2] else []
         return [*found, axes[:, 2]] if variances[0] > 0.5 * variances[1] else found
 
     def pie(self, axis: NDArray[np.float64], number: int) -> Iterator[list[Piece]]:
-        """The piece cut into `number` equal sectors about an axis through its middle, one sector after another."""
+        """Cuts the piece into `number` equal sectors about an axis through its centre, and yields one sector after another."""
         middle = self._spread[0]
         first = np.cross(axis, np.eye(3)[np.argmin(np.abs(axis))])
         first /= np.linalg.norm(first)
@@ -131,7 +131,7 @@ def connected(solid: Solid) -> list[Piece]:
 
 
 def pieces(solid: Solid, config: CutConfig | None = None) -> list[Piece]:
-    """Nearly convex pieces of a solid that together are the solid, slivers left out."""
+    """Nearly convex pieces that together make the solid, without slivers."""
     config = config or CutConfig()
     volume = solid.volume()
     price, sliver = config.hull_cost * volume, 1e-5 * volume
@@ -153,7 +153,7 @@ def _cost(found: list[Piece], price: float) -> float:
 
 
 def _cheap(sectors: Iterator[list[Piece]], price: float, limit: float) -> list[Piece]:
-    """The pieces of a pie; nothing once those cut so far cost more than `limit` already, for the rest can only add to it."""
+    """The pieces of all sectors; empty as soon as their cost exceeds `limit`, because further sectors can only add to it."""
     found: list[Piece] = []
     for sector in sectors:
         found += sector
@@ -163,7 +163,7 @@ def _cheap(sectors: Iterator[list[Piece]], price: float, limit: float) -> list[P
 
 
 def _best_cut(piece: Piece, price: float, *, deep: bool) -> list[Piece]:
-    """The cheapest way to cut a piece; nothing when it is best left whole."""
+    """The cheapest cut of a piece; empty when the piece is best left whole."""
     whole = piece.excess + price
     best, chosen = whole, []
     for axis, offset, promising in piece.planes():
@@ -185,10 +185,10 @@ def _best_cut(piece: Piece, price: float, *, deep: bool) -> list[Piece]:
 
 
 def _outlooks(found: list[Piece], price: float, limit: float) -> float:
-    """What pieces cost after the best simple cut of each; infinity once that is known to exceed `limit`."""
+    """The cost of pieces after the best simple cut of each; infinite as soon as it is known to exceed `limit`."""
     known: list[float] = []
     for number, part in enumerate(found):
-        # What is still to be looked at costs at least the price of its hulls.
+        # Each remaining piece costs at least the price of one hull.
         if sum(known) + price * (len(found) - number) > limit * _ROUNDING:
             return math.inf
         known.append(_outlook(part, price))
@@ -196,7 +196,7 @@ def _outlooks(found: list[Piece], price: float, limit: float) -> float:
 
 
 def _outlook(piece: Piece, price: float) -> float:
-    """What a piece costs after its own best simple cut."""
+    """The cost of a piece after its best simple cut."""
     cost = piece.excess + price
     if piece.excess <= price:
         return cost

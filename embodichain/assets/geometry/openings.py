@@ -1,4 +1,4 @@
-"""Open surfaces: how large their holes are, and walls for those that are meant to be open."""
+"""Open surfaces: the size of their holes, and walls for surfaces that are meant to be open."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from embodichain.errors import AssetError
 from embodichain.types import Mesh
 
 _CELLS = 2.5
-"""Cells of the grid across a wall when it is made as a level set."""
+"""Cells of the grid across a wall that is made as a level set."""
 _MOST_CELLS = 6e6
 _FLAT = 0.05
-"""How far faces of such a wall may move when they become fewer, as a share of its thickness."""
+"""How far faces of such a wall may move in simplification, as a share of its thickness."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """A hole: its area, the length of its rim, and the sides of the box around it [m], largest first."""
+    """A hole: its area [m^2], the length of its rim [m], and the sides of the box around it [m], largest first."""
 
     area: float
     rim: float
@@ -32,7 +32,7 @@ class Opening:
 
 
 def whole_edges(mesh: Mesh) -> cKDTree | None:
-    """Middles of the edges that only one face of a whole surface has: where it is open, and not but split; None without any."""
+    """Midpoints of the edges that one face alone has before pieces are separated, where the surface is open; None without any."""
     edges, counts, _ = edge_table(mesh.faces)
     free = np.flatnonzero(counts[edges] == 1)
     if not len(free):
@@ -42,7 +42,7 @@ def whole_edges(mesh: Mesh) -> cKDTree | None:
 
 
 def openings(mesh: Mesh, free: cKDTree | None = None) -> list[Opening]:
-    """The holes of a consistently oriented piece, the largest first; of those, where `free` is given, that are along such edges."""
+    """The holes of a consistently oriented piece, largest first; with `free`, only those along the edges of `whole_edges`."""
     found = []
     for loop in boundary_loops(mesh.faces):
         rim = mesh.vertices[loop]
@@ -58,15 +58,15 @@ def openings(mesh: Mesh, free: cKDTree | None = None) -> list[Opening]:
 
 
 def described(hole: Opening) -> str:
-    """A hole in words."""
+    """Describes a hole in words."""
     return f"{hole.size[0] * 1e3:.1f} by {hole.size[1] * 1e3:.1f} mm"
 
 
 def thickened(mesh: Mesh, wall: float) -> Solid:
-    """A solid of the wall [m] that an open, consistently oriented surface stands for: the surface is its outer side.
+    """A solid wall of this thickness [m] for an open, consistently oriented surface, which becomes its outer side.
 
-    The inner side is the surface moved inwards, joined to the outer along the rims; where that folds, the wall is all that lies
-    within half a thickness of the middle between them.
+    The inner side is the surface moved inwards and joined to the outer side along the rims. Where that would fold over itself, the
+    wall is instead everything within half a thickness of the mid-surface.
 
     Raises:
         AssetError: no such wall can be made.
@@ -76,7 +76,7 @@ def thickened(mesh: Mesh, wall: float) -> Solid:
     inner = Mesh(vertices=inset(mesh, wall), faces=mesh.faces[:, ::-1] + count)
     rims = []
     for loop in loops:
-        # A loop runs as a filling face must: the band between the sides takes the place of that face.
+        # A boundary loop runs in the direction of a filling face: the band between both sides takes the place of that face.
         ends = np.roll(loop, -1)
         rims += [np.column_stack([loop, ends, ends + count]), np.column_stack([loop, ends + count, loop + count])]
     faces = np.concatenate([mesh.faces, inner.faces, *rims]).astype(np.int32)
@@ -89,7 +89,7 @@ def thickened(mesh: Mesh, wall: float) -> Solid:
 
 
 def _folded(mesh: Mesh, inner: NDArray[np.float64], wall: float) -> bool:
-    """Whether the inner side comes back to the outer one, or faces turn over."""
+    """Whether the inner side touches the outer one, or faces turn over."""
     before, after = (v[mesh.faces] for v in (mesh.vertices, inner))
     one, other = (np.cross(c[:, 1] - c[:, 0], c[:, 2] - c[:, 0]) for c in (before, after))
     areas = np.linalg.norm(one, axis=1)
@@ -100,7 +100,7 @@ def _folded(mesh: Mesh, inner: NDArray[np.float64], wall: float) -> bool:
 
 
 def _level_set(middle: Mesh, wall: float) -> Solid:
-    """All that lies within half a wall of a surface."""
+    """Everything within half a wall of a surface."""
     low, high = middle.vertices.min(axis=0) - wall, middle.vertices.max(axis=0) + wall
     edge = wall / _CELLS
     counts = np.ceil((high - low) / edge).astype(int) + 2
@@ -115,4 +115,4 @@ def _level_set(middle: Mesh, wall: float) -> Solid:
     solid = to_solid(mesh)
     if solid.is_empty() or signed_volume(mesh) <= 0.0:
         raise AssetError(f"repair: no wall of {wall * 1e3:.2f} mm can be made of this open surface; give another thickness")
-    return solid.simplify(_FLAT * wall)  # a grid has faces where it is plain
+    return solid.simplify(_FLAT * wall)  # the grid makes many faces even where the surface is flat

@@ -1,4 +1,4 @@
-"""Boxes, spheres, cylinders and capsules: drawn as triangles that remember them, and recognised in solids."""
+"""Boxes, spheres, cylinders and capsules: converted to triangles that keep their shape, and recognised in solids."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from embodichain.types import Mesh, Pose, Shape, ShapeKind, rotate
 from embodichain.types.poses import quaternion_of
 
 FIT = 0.01
-"""Largest deviation of the surface, as a share of the diameter, and of the volume, as a share of it, of a recognised shape."""
+"""Tolerance for recognised shapes: deviation of the surface as a share of the diameter, and of the volume as a share of it."""
 
 
 def recognised(mesh: Mesh) -> Shape | None:
-    """The analytic shape that a closed mesh is, within `FIT`; None when it is none of them."""
+    """The analytic shape of a closed mesh, within `FIT`; None when it is none of them."""
     volume = signed_volume(mesh)
     if volume <= 0.0 or len(mesh.faces) < 12:
         return None
@@ -59,7 +59,7 @@ def distances(points: NDArray[np.float64], shape: Shape) -> NDArray[np.float64]:
 
 
 def _candidates(mesh: Mesh, volume: float) -> Iterator[Shape]:
-    """Shapes of the mesh's volume that it might be, the simplest first."""
+    """Shapes with the mesh's volume that it might be, simplest first."""
     corners = mesh.vertices[mesh.faces]
     weights = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
     center = weights @ corners.sum(axis=1) / (4 * volume)
@@ -80,7 +80,7 @@ def _candidates(mesh: Mesh, volume: float) -> Iterator[Shape]:
 def _frames(
     mesh: Mesh, corners: NDArray[np.float64], weights: NDArray[np.float64], center: NDArray[np.float64], volume: float
 ) -> Iterator[NDArray[np.float64]]:
-    """Right-handed axes, as columns, of which the last may be that of a solid of revolution: of its faces, and of its inertia."""
+    """Right-handed axes as columns, from the faces and from the inertia; the last may be the axis of a solid of revolution."""
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     areas = np.linalg.norm(normals, axis=1)
     normals = normals / np.maximum(areas, 1e-300)[:, None]
@@ -103,7 +103,7 @@ def _frames(
 
 
 def _turned(axes: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
-    """The same axes, each of them last once."""
+    """The same axes, with each of them last once."""
     for last in (2, 0, 1):
         yield axes[:, [(last + 1) % 3, (last + 2) % 3, last]]
 

@@ -1,4 +1,4 @@
-"""What is inside a soup: generalised winding numbers, surface distances, and a watertight remesh where they cross one half."""
+"""Which points are inside a triangle soup (generalised winding numbers), surface distances, and a watertight remesh from both."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from embodichain.machine_code import compiled
 from embodichain.types import Mesh
 
 _LEAF = 8
-"""Faces in a smallest group; each larger group holds eight of the next smaller ones."""
+"""Faces in a smallest group; a group of the next level holds eight groups."""
 _LEVELS = 3
 _FAR = 3.0
-"""Distance over radius beyond which a group acts as one dipole: the error at a point stays near 0.1 at most."""
+"""Ratio of distance to radius above which a group counts as one dipole: the error at a point then stays near 0.1 at most."""
 _SMALL = math.tan(math.pi / _LEAF) * 0.999
-"""Tangent of the angles of which a whole smallest group stays below half a turn."""
+"""Largest tangent of a half solid angle for which the sum over a smallest group stays below half a turn."""
 
 
 def winding_numbers(points: NDArray[np.float64], mesh: Mesh) -> NDArray[np.float64]:
-    """Generalised winding number of each point, shape [N]: 1 inside, 0 outside, in between near holes (Jacobson et al. 2013).
+    """Generalised winding number of each point, shape [N]: 1 inside, 0 outside, between them near holes (Jacobson et al. 2013).
 
-    Far groups of faces act as one dipole each (Barill et al. 2018); groups are runs of faces along a space-filling curve.
+    Distant groups of faces count as one dipole each (Barill et al. 2018); groups are runs of faces along a space-filling curve.
     """
     triangles = mesh.vertices[mesh.faces]
     triangles = np.ascontiguousarray(triangles[np.argsort(_morton(triangles.mean(axis=1)), kind="stable")])
@@ -63,6 +63,7 @@ def _winding(points, triangles, groups, first, num_top):  # noqa: ANN001, ANN202
         x, y, z = points[p]
         total = 0.0
         for top in range(num_top):
+            # An explicit stack in place of recursion, which would cost a call for each group; three levels of eight fit into 64.
             stack_level[0], stack_group[0] = _LEVELS - 1, top
             depth = 1
             while depth > 0:
@@ -79,8 +80,8 @@ def _winding(points, triangles, groups, first, num_top):  # noqa: ANN001, ANN202
                         stack_level[depth], stack_group[depth] = level - 1, child
                         depth += 1
                 else:
-                    # Angles add where complex numbers multiply: one arctangent serves all small angles of a group, for eight of
-                    # them stay below half a turn.
+                    # Multiplying complex numbers adds their angles, so one arctangent serves all small angles of a group: the sum
+                    # of eight of them stays below half a turn, where the arctangent is still unique.
                     real, imaginary = 1.0, 0.0
                     for f in range(group * _LEAF, min((group + 1) * _LEAF, len(triangles))):
                         det, dot = _half_angle(triangles, f, x, y, z)
@@ -95,7 +96,7 @@ def _winding(points, triangles, groups, first, num_top):  # noqa: ANN001, ANN202
 
 @compiled()
 def _half_angle(triangles, f, x, y, z):  # noqa: ANN001, ANN202 - compiled
-    """Numbers whose arctangent is half the solid angle of triangle f seen from a point (van Oosterom and Strackee 1983)."""
+    """(y, x) with arctan2(y, x) = half the solid angle of triangle f seen from a point (van Oosterom and Strackee 1983)."""
     ax, ay, az = triangles[f, 0, 0] - x, triangles[f, 0, 1] - y, triangles[f, 0, 2] - z
     bx, by, bz = triangles[f, 1, 0] - x, triangles[f, 1, 1] - y, triangles[f, 1, 2] - z
     cx, cy, cz = triangles[f, 2, 0] - x, triangles[f, 2, 1] - y, triangles[f, 2, 2] - z
@@ -123,9 +124,9 @@ def sample_surface(mesh: Mesh, count: int, rng: np.random.Generator) -> tuple[ND
 def surface_distances(
     points: NDArray[np.float64], mesh: Mesh, candidates: int = 12, spacing_m: float | None = None
 ) -> NDArray[np.float64]:
-    """Distance d [m] of each point to a mesh, shape [N]: never too small, nor larger than sqrt(d^2 + spacing^2 / 2).
+    """Distance d [m] of each point to a mesh, shape [N]: never too small, and at most sqrt(d^2 + spacing^2 / 2).
 
-    Looks at the faces behind the nearest points of a sample of the surface, `spacing_m` apart; 20,000 of them when not given.
+    Tests the faces of the nearest points of a sample of the surface, `spacing_m` apart; 20,000 points when it is not given.
     """
     areas = face_areas(mesh)
     spacing = spacing_m or math.sqrt(areas.sum() / 20_000)
@@ -164,6 +165,7 @@ def _closest(points, triangles, faces):  # noqa: ANN001, ANN202 - compiled, see 
             bp, cp = points[i] - b, points[i] - c
             d3, d4 = (ab * bp).sum(), (ac * bp).sum()
             d5, d6 = (ab * cp).sum(), (ac * cp).sum()
+            # The signs of these tell in which region of the triangle's plane (corner, edge or inside) the point's projection lies.
             va, vb, vc = d3 * d6 - d5 * d4, d5 * d2 - d1 * d6, d1 * d4 - d3 * d2
             if d1 <= 0 and d2 <= 0:
                 q = a
@@ -179,6 +181,7 @@ def _closest(points, triangles, faces):  # noqa: ANN001, ANN202 - compiled, see 
                 q = b + (c - b) * ((d4 - d3) / ((d4 - d3) + (d5 - d6)))
             elif va + vb + vc != 0:
                 q = a + ab * (vb / (va + vb + vc)) + ac * (vc / (va + vb + vc))
+            # A degenerate face: any of its points will do, because its neighbours cover the rest.
             else:
                 q = a
             square = ((points[i] - q) ** 2).sum()
@@ -187,12 +190,12 @@ def _closest(points, triangles, faces):  # noqa: ANN001, ANN202 - compiled, see 
 
 
 def remesh(mesh: Mesh, resolution: int) -> Mesh:
-    """A watertight surface where the signed distance to the soup is zero, its sign from the winding number.
+    """A watertight surface where the signed distance to the soup is zero; the winding number gives the sign.
 
-    The sign is computed close to the surface only; each region away from it takes the sign of one of its points.
+    The sign is computed near the surface only; each region away from the surface takes the sign of one of its points.
 
     Raises:
-        AssetError: nothing is inside.
+        AssetError: nothing is inside the soup.
     """
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
     cell = float((high - low).max()) / resolution
@@ -204,8 +207,8 @@ def remesh(mesh: Mesh, resolution: int) -> Mesh:
     near = np.asarray(ndimage.binary_dilation(near, ndimage.generate_binary_structure(3, 3)), bool)
     values = np.full(shape, 3 * cell)
     values[near] = np.maximum(surface_distances(origin + np.argwhere(near) * cell, mesh, 6, 0.5 * cell), 1e-3 * cell)
-    # Two neighbours further than half a cell from the surface lie on the same side of it: one sign serves each such region. A
-    # distance of half a cell is found to be at most 0.61 cells.
+    # Two neighbours that are both farther than half a cell from the surface are on the same side of it, so one sign serves each
+    # region of such points. A true distance of half a cell is computed as at most 0.61 cells.
     clear = values > 0.65 * cell
     labels = np.zeros(shape, np.int32)
     count = int(ndimage.label(clear, output=labels))  # pyright: ignore[reportArgumentType]
@@ -222,7 +225,7 @@ def remesh(mesh: Mesh, resolution: int) -> Mesh:
 
 
 def _dense_cloud(mesh: Mesh, spacing: float) -> NDArray[np.float64]:
-    """Surface points no further apart than about `spacing` [m]: grids on every face."""
+    """Surface points at most about `spacing` [m] apart: a grid on every face."""
     triangles = mesh.vertices[mesh.faces]
     edges = np.linalg.norm(triangles - np.roll(triangles, 1, axis=1), axis=2).max(axis=1)
     steps = np.maximum(np.ceil(edges / spacing), 1).astype(int)
@@ -241,11 +244,11 @@ def _dense_cloud(mesh: Mesh, spacing: float) -> NDArray[np.float64]:
 
 
 _TETRAHEDRA = np.array([[0, 1, 3, 7], [0, 3, 2, 7], [0, 2, 6, 7], [0, 6, 4, 7], [0, 4, 5, 7], [0, 5, 1, 7]])
-"""Six tetrahedra of a cube along its diagonal 0-7, all of positive volume; corner number = x + 2 y + 4 z."""
+"""Six tetrahedra that fill a cube along its diagonal 0-7, all with positive volume; corner number = x + 2 y + 4 z."""
 
 
 def marching_tetrahedra(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """The closed surface of zero values on a grid, in grid units, negative side inside (Doi and Koide 1991)."""
+    """The closed surface of zero values on a grid, in grid units, with the negative side inside (Doi and Koide 1991)."""
     shape = np.array(values.shape)
     strides = np.array([shape[1] * shape[2], shape[2], 1])
     corners = np.array([[i & 1, i >> 1 & 1, i >> 2 & 1] for i in range(8)])
@@ -259,7 +262,7 @@ def marching_tetrahedra(values: NDArray[np.float64]) -> tuple[NDArray[np.float64
     flat = values.ravel()
     negative = flat[tetrahedra] < 0
     order = np.argsort(~negative, axis=1, kind="stable")
-    # Sorting the inside corners first may mirror a tetrahedron: an odd permutation turns its faces round.
+    # Sorting the inside corners first may mirror a tetrahedron: for an odd permutation the faces have to be turned round.
     odd = np.array([_parity(permutation) for permutation in np.ndindex(4, 4, 4, 4)]).reshape(4, 4, 4, 4)[tuple(order.T)]
     ranked = np.take_along_axis(tetrahedra, order, axis=1)
     number = negative.sum(axis=1)

@@ -1,7 +1,7 @@
-"""From a triangle soup to one watertight solid: refuse, clean, close each component, unite, and check against the input.
+"""Turns a triangle soup into one watertight solid: refuse, clean, close each component, unite, and compare with the input.
 
-Watertight proves nothing: a repaired mesh must also agree with its input on what is inside and on where the surface lies; when it
-does not, the soup is remeshed by winding number, and the result says so.
+Being watertight proves nothing: a repaired mesh must also agree with its input about the inside and the position of the surface.
+If it does not, the soup is remeshed by winding number, and the report says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from embodichain.types import Mesh
 
 
 class RepairMethod(StrEnum):
-    """How the solid came about."""
+    """How the solid was made."""
 
     UNION = "union"
     REMESH = "remesh"
@@ -31,7 +31,7 @@ class RepairMethod(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairReport:
-    """What repair found and did: numbers before and after, and how well the result agrees with the input."""
+    """The faults that repair found and its actions: numbers before and after, and how well the result agrees with the input."""
 
     method: RepairMethod
     vertices_before: int
@@ -43,17 +43,17 @@ class RepairReport:
     cavities: int
     volume: float
     solidity: float
-    """Volume over that of the convex hull."""
+    """Volume divided by that of the convex hull."""
     agreement: float
     distance: float
-    """98th percentile of surface distances [m], the worse of both directions."""
+    """98th percentile of surface distances [m], the larger of both directions."""
     note: str = ""
     capped: float = 0.0
-    """Share of the surface that was closed."""
+    """Share of the surface area that was added to close holes."""
 
 
 def refuse(mesh: Mesh, config: RepairConfig | None = None) -> None:
-    """Raises AssetError when no repair could make a solid of `mesh`, saying why."""
+    """Raises AssetError, with the reason, when no repair could make a solid of `mesh`."""
     config = config or RepairConfig()
     vertices, faces = mesh.vertices, mesh.faces
     if len(vertices) == 0:
@@ -84,10 +84,10 @@ def repair(mesh: Mesh, config: RepairConfig | None = None, wall: float = 0.0) ->
     Args:
         mesh: the soup.
         config: tolerances.
-        wall: thickness [m] that an open surface gets; 0 refuses one.
+        wall: thickness [m] that an open surface gets; 0 refuses open surfaces.
 
     Raises:
-        AssetError: the soup is refused, is open, or neither union nor remeshing agrees with it.
+        AssetError: the soup is refused or open, or neither the union nor the remesh agrees with it.
     """
     config = config or RepairConfig()
     shells, caps, total, dropped, notes = _shells(mesh, config)
@@ -137,7 +137,7 @@ def repair(mesh: Mesh, config: RepairConfig | None = None, wall: float = 0.0) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Shell:
-    """One component, consistently oriented: as it came, and with its holes filled; inwards when it bounds a cavity."""
+    """One consistently oriented component, as it came and with its holes filled; it faces inwards when it bounds a cavity."""
 
     closed: Mesh
     open: Mesh
@@ -145,7 +145,7 @@ class Shell:
 
 
 def refuse_open(mesh: Mesh, config: RepairConfig | None = None) -> None:
-    """Raises AssetError when `repair` would refuse a mesh, or ask for the thickness of its walls: all that is cheap to find out."""
+    """Raises AssetError when `repair` would refuse a mesh or ask for a wall thickness, as far as that is cheap to find."""
     config = config or RepairConfig()
     shells, caps, total, dropped, notes = _shells(mesh, config)
     if sum(caps) > config.capped * total:
@@ -153,7 +153,7 @@ def refuse_open(mesh: Mesh, config: RepairConfig | None = None) -> None:
 
 
 def _shells(mesh: Mesh, config: RepairConfig) -> tuple[list[Shell], list[float], float, int, list[str]]:
-    """The components of a soup, oriented; what closing each would add, the area in all [m^2]; how many were dropped; remarks."""
+    """The oriented components of a soup; what closing each would add; the total area [m^2]; the number of dropped ones; remarks."""
     refuse(mesh, config)
     cleaned = clean(mesh, config.weld * diagonal(mesh))
     pieces = components(cleaned)
@@ -179,7 +179,7 @@ def _shells(mesh: Mesh, config: RepairConfig) -> tuple[list[Shell], list[float],
 def _walled(
     mesh: Mesh, shells: list[Shell], caps: list[float], wall: float, config: RepairConfig, dropped: int, notes: list[str]
 ) -> tuple[Mesh, RepairReport]:
-    """The solid of an open surface of a given wall: its open pieces thickened, the others united with them."""
+    """The solid of an open surface with the given wall [m]: its open pieces are thickened, the others united with them."""
     shells = [_turned_outwards(shell, []) for shell in shells]
     largest = max((openings(shell.open)[0] for shell in shells if shell.holes), key=lambda hole: hole.area)
     share = sum(caps) / sum(float(face_areas(shell.open).sum()) for shell in shells)
@@ -220,14 +220,14 @@ def _walled(
 
 
 def _turned_outwards(shell: Shell, others: list[Shell]) -> Shell:
-    """The component facing outwards, unless most of it faces inwards and it lies within another one: then it bounds a cavity."""
+    """Turns the component outwards, unless most of it faces inwards and it lies within another one, so that it bounds a cavity."""
     if signed_volume(shell.closed) >= 0 or any(_within(shell.closed, other.closed) for other in others):
         return shell
     return Shell(closed=_flipped(shell.closed), open=_flipped(shell.open), holes=shell.holes)
 
 
 def _within(inner: Mesh, outer: Mesh) -> bool:
-    """Whether a component lies inside another."""
+    """Whether one component lies inside another."""
     points = inner.vertices[:: max(len(inner.vertices) // 50, 1)]
     return bool((np.abs(winding_numbers(points, outer)) > 0.5).all())
 
@@ -237,7 +237,7 @@ def _flipped(mesh: Mesh) -> Mesh:
 
 
 def unite(closed: list[Mesh]) -> tuple[Solid, list[str]]:
-    """The union of closed components less the cavities, and what was wrong with those that manifold3d refused."""
+    """The union of closed components minus the cavities, and the faults of those that manifold3d refused."""
     solid, failures = Solid.compose([]), []
     cavities = [piece for piece in closed if signed_volume(piece) < 0]
     inside = [piece for piece in closed if signed_volume(piece) >= 0 and any(_within(piece, cavity) for cavity in cavities)]
@@ -253,15 +253,15 @@ def unite(closed: list[Mesh]) -> tuple[Solid, list[str]]:
 
 
 def compare(result: Mesh, reference: Mesh, surface: Mesh, samples: int) -> tuple[float, float, float]:
-    """Agreement of a solid with its input: IoU of the insides at random points, 98th percentile of surface distances [m].
+    """Agreement of a solid with its input: IoU of the insides at random points, and the 98th percentile of surface distances [m].
 
-    Third comes the share of the inside that the solid's surface winds around more than once.
+    The third value is the share of the inside around which the solid's surface winds more than once.
 
     Args:
         result: the solid.
-        reference: the oriented input, holes open: what it says is inside counts, not what filling made of it.
+        reference: the oriented input with open holes, so that the filling itself is not taken for the truth.
         surface: the same with holes filled.
-        samples: points of each kind.
+        samples: number of points of each kind.
     """
     rng = np.random.default_rng(0)
     low, high = reference.vertices.min(axis=0), reference.vertices.max(axis=0)
@@ -271,7 +271,7 @@ def compare(result: Mesh, reference: Mesh, surface: Mesh, samples: int) -> tuple
     union = int((inside | truth).sum())
     agreement = float((inside & truth).sum() / union) if union else 0.0
     there = surface_distances(sample_surface(result, samples, rng)[0], surface)
-    # Overlapping components have surface inside the union; only what has the outside before it counts.
+    # Overlapping components have surface inside the union; only surface with the outside in front of it counts.
     points, normals = sample_surface(reference, samples, rng)
     outer = winding_numbers(points + 1e-4 * diagonal(reference) * normals, reference) < 0.5
     back = surface_distances(points[outer] if outer.any() else points, result)
@@ -281,6 +281,6 @@ def compare(result: Mesh, reference: Mesh, surface: Mesh, samples: int) -> tuple
 def _windings(
     rng: np.random.Generator, result: Mesh, reference: Mesh, low: NDArray, high: NDArray, samples: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """How often the result winds around random points, and whether the reference holds them."""
+    """How often the result winds around random points, and whether the reference contains them."""
     points = rng.uniform(low, high, (samples, 3))
     return winding_numbers(points, result), winding_numbers(points, reference) > 0.5

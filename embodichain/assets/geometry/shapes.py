@@ -1,4 +1,4 @@
-"""Clean closed solids to build families from: lathes, sweeps, chamfered boxes, and the bridge to manifold3d."""
+"""Clean closed solids for building families: solids of revolution, sweeps, chamfered boxes, and conversion to manifold3d."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def to_mesh(solid: Solid) -> Mesh:
 
 
 def to_solid(mesh: Mesh) -> Solid:
-    """The solid inside a closed, consistently oriented mesh; `status()` of the result says what is wrong when it is neither."""
+    """The solid inside a closed, consistently oriented mesh; `status()` of the result states the fault of any other mesh."""
     return Solid(
         manifold3d.Mesh64(
             vert_properties=np.ascontiguousarray(mesh.vertices), tri_verts=np.ascontiguousarray(mesh.faces, np.uint64)
@@ -32,7 +32,7 @@ def to_solid(mesh: Mesh) -> Solid:
 
 
 def concatenate(meshes: Sequence[Mesh]) -> Mesh:
-    """All triangles in one mesh; pieces stay separate components."""
+    """All triangles in one mesh; the meshes stay separate components."""
     offsets = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
     return Mesh(
         vertices=np.concatenate([mesh.vertices for mesh in meshes]),
@@ -41,13 +41,13 @@ def concatenate(meshes: Sequence[Mesh]) -> Mesh:
 
 
 def moved(mesh: Mesh, pose: Pose) -> Mesh:
-    """The mesh in the frame that `pose` maps its own frame into."""
+    """The mesh in the frame into which `pose` maps its own frame."""
     shape = replace(mesh.shape, pose=compose(pose, mesh.shape.pose)) if mesh.shape else None
     return Mesh(vertices=rotate(pose.quaternion, mesh.vertices) + pose.position, faces=mesh.faces, shape=shape)
 
 
 def lathe(profile: Sequence[tuple[float, float]], segments: int = 96) -> Solid:
-    """The solid swept by a closed polygon of (radius, height) [m] around Z, counter-clockwise in the (r, z) plane."""
+    """The solid of revolution of a closed polygon of (radius, height) [m] about Z, counter-clockwise in the (r, z) plane."""
     return manifold3d.CrossSection([np.array(profile, np.float64)]).revolve(segments)
 
 
@@ -66,7 +66,7 @@ def box(size: Vec3, chamfer: float = 0.0) -> Solid:
 
 
 def slab(size: Vec3, corner_radius: float, chamfer: float = 0.0, segments: int = 48) -> Solid:
-    """A flat box standing on z = 0 with rounded corners in plan and chamfered top and bottom edges."""
+    """A flat box standing on z = 0, with corners rounded in plan view and chamfered top and bottom edges."""
     width, depth, height = size
     core = manifold3d.CrossSection.square((width - 2 * corner_radius, depth - 2 * corner_radius), True)
     outline = np.concatenate(core.offset(corner_radius, manifold3d.JoinType.Round, circular_segments=segments).to_polygons())
@@ -84,7 +84,7 @@ def cylinder(radius: float, length: float, axis: str = "z", segments: int = 48) 
 
 
 def drawn(shape: Shape) -> Mesh:
-    """The triangles of an analytic shape, which they remember."""
+    """The triangles of an analytic shape; the mesh keeps the shape."""
     a, b, c = shape.size
     if shape.kind is ShapeKind.BOX:
         mesh = to_mesh(box((a, b, c)))
@@ -162,7 +162,7 @@ def signed_volume(mesh: Mesh) -> float:
 
 
 def inset(mesh: Mesh, distance: float) -> NDArray[np.float64]:
-    """Vertices moved inwards so that faces move by `distance` [m] along their normals (least squares), shape [V, 3]."""
+    """Vertices moved inwards so that each face moves by `distance` [m] along its normal (least squares), shape [V, 3]."""
     corners = mesh.vertices[mesh.faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     areas = np.linalg.norm(normals, axis=1)
@@ -173,7 +173,8 @@ def inset(mesh: Mesh, distance: float) -> NDArray[np.float64]:
     for corner in range(3):
         np.add.at(matrix, mesh.faces[:, corner], outer)
         np.add.at(target, mesh.faces[:, corner], normals * areas[:, None])
-    # A flat neighbourhood leaves the tangential directions free: a small multiple of the identity keeps them still.
+    # In a flat neighbourhood the tangential directions are undetermined: a small multiple of the identity keeps vertices from
+    # sliding.
     trace = np.trace(matrix, axis1=1, axis2=2)
     matrix += np.eye(3) * (1e-3 * trace + 1e-300)[:, None, None]
     steps = np.linalg.solve(matrix, target[..., None])[..., 0] * 1.001
@@ -192,5 +193,5 @@ def diagonal(mesh: Mesh) -> float:
 
 
 def pieces(*solids: Solid) -> tuple[Mesh, ...]:
-    """The meshes of solids."""
+    """The meshes of several solids."""
     return tuple(to_mesh(solid) for solid in solids)

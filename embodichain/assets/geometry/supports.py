@@ -1,4 +1,4 @@
-"""On which of its sides an object can stand, and how far it may be tilted before it falls."""
+"""The sides on which an object can stand, and how far it may be tilted before it falls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LEAST_TILT = math.radians(4.0)
 
 
 def tipping_angle(asset: Asset) -> float:
-    """The least tilt [rad] that topples the asset as it stands, joints at zero; half a turn when it is bolted down."""
+    """The smallest tilt [rad] that topples the asset as it stands, with joints at zero; half a turn when it is bolted down."""
     if asset.fixed_base:
         return math.pi
     poses = body_poses(asset.bodies, asset.joints, {})
@@ -36,9 +36,9 @@ def tipping_angle(asset: Asset) -> float:
 
 
 def supports(mesh: Mesh, center: Sequence[float], most: int = 4) -> tuple[Quaternion, ...]:
-    """Rotations that stand a solid with this centre of mass on other sides than its lowest, the steadiest first.
+    """Rotations that stand a solid with this centre of mass on sides other than its lowest, steadiest first.
 
-    A side of the convex hull carries the object when the centre of mass lies over it (Goldberg et al. 1999).
+    A side of the convex hull can carry the object when the centre of mass is above it (Goldberg et al. 1999).
     """
     hull = ConvexHull(mesh.vertices)
     normals = hull.equations[:, :3]
@@ -63,11 +63,11 @@ def _down(normal: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def margin(footprint: NDArray[np.float64], center: NDArray[np.float64], height: float) -> float:
-    """Angle [rad] by which the centre of mass may lean before it leaves the footprint; 0 when it is outside."""
+    """Angle [rad] by which the centre of mass may tilt before it leaves the footprint; 0 when it is outside."""
     try:
         edges = ConvexHull(footprint).equations
     except (QhullError, ValueError):
-        return 0.0  # a point or a line carries nothing
+        return 0.0  # a point or a line cannot carry anything
     inside = -(edges[:, :2] @ center + edges[:, 2]).max()
     return math.atan2(inside, max(height, 1e-9)) if inside > 0.0 else 0.0
 

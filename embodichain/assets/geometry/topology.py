@@ -1,4 +1,4 @@
-"""Pure surgery on triangle soups: weld, drop, split, orient, fill. No geometry kernel, only edges and loops."""
+"""Operations on triangle soups that need only edges and loops: weld, drop, split, orient, fill. No geometry library is used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from embodichain.assets.geometry.shapes import face_areas
 from embodichain.types import Mesh
 
 _SMALL_HOLE = 0.25
-"""Perimeter over the diagonal up to which a hole is filled along the curvature around it, and flat beyond."""
+"""Ratio of perimeter to diagonal up to which a hole is filled following the curvature around it; larger ones are filled flat."""
 
 
 def clean(mesh: Mesh, weld_m: float) -> Mesh:
@@ -26,7 +26,7 @@ def clean(mesh: Mesh, weld_m: float) -> Mesh:
 
 
 def weld(mesh: Mesh, distance_m: float) -> Mesh:
-    """Joins vertices that a chain of steps of at most `distance_m` links; the first of each group stays."""
+    """Merges vertices that are connected by steps of at most `distance_m`; the first of each group is kept."""
     points, inverse = np.unique(mesh.vertices, axis=0, return_inverse=True)
     pairs = cKDTree(points).query_pairs(distance_m, output_type="ndarray")
     faces = inverse.reshape(-1)[mesh.faces]
@@ -39,7 +39,7 @@ def weld(mesh: Mesh, distance_m: float) -> Mesh:
 
 
 def compact(mesh: Mesh) -> Mesh:
-    """The same faces without the vertices that none of them uses."""
+    """The same faces without unused vertices."""
     used, faces = np.unique(mesh.faces, return_inverse=True)
     return Mesh(vertices=mesh.vertices[used], faces=faces.reshape(-1, 3).astype(np.int32))
 
@@ -56,7 +56,7 @@ def edge_table(faces: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 def drop_fins(faces: NDArray[np.int32], rounds: int = 8) -> NDArray[np.int32]:
-    """Peels off faces that hang on an edge of three or more faces and have a free edge."""
+    """Removes faces that hang on an edge of three or more faces and have a free edge."""
     for _ in range(rounds):
         edges, counts, _ = edge_table(faces)
         per_face = counts[edges].reshape(-1, 3)
@@ -68,7 +68,7 @@ def drop_fins(faces: NDArray[np.int32], rounds: int = 8) -> NDArray[np.int32]:
 
 
 def _neighbours(faces: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Pairs of faces that share an edge of exactly two faces, and whether both run along it the same way (inconsistent)."""
+    """Pairs of faces that share an edge of exactly two faces, and whether both run along it in the same way (inconsistent)."""
     edges, counts, rising = edge_table(faces)
     shared = np.flatnonzero(counts[edges] == 2)
     order = shared[np.argsort(edges[shared], kind="stable")].reshape(-1, 2)
@@ -76,7 +76,7 @@ def _neighbours(faces: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def components(mesh: Mesh) -> list[Mesh]:
-    """Pieces connected through edges of exactly two faces: solids that only touch come apart."""
+    """The pieces connected by edges of exactly two faces; solids that only touch are separated."""
     first, second, _ = _neighbours(mesh.faces)
     graph = coo_array((np.ones(len(first)), (first, second)), shape=(len(mesh.faces), len(mesh.faces)))
     count, labels = connected_components(graph, directed=False)
@@ -86,10 +86,10 @@ def components(mesh: Mesh) -> list[Mesh]:
 
 
 def oriented(mesh: Mesh) -> tuple[Mesh, bool]:
-    """A connected piece with all faces turned the same way as most of its area, and whether that was possible.
+    """A connected piece with all faces oriented like most of its area, and whether such an orientation exists.
 
-    Two copies of every face, one for each side, are linked across edges to the copy that agrees: the piece is two-sided exactly
-    when the copies fall apart into two sets.
+    Each face gets two copies, one for each side. Copies are linked across edges to the copy with the same orientation: the piece is
+    orientable exactly when the copies fall apart into two sets.
     """
     number = len(mesh.faces)
     first, second, inconsistent = _neighbours(mesh.faces)
@@ -106,7 +106,7 @@ def oriented(mesh: Mesh) -> tuple[Mesh, bool]:
 
 
 def boundary_loops(faces: NDArray[np.int32]) -> list[NDArray[np.int64]]:
-    """Closed simple loops of free edges, each in the direction that a filling face must run."""
+    """Simple closed loops of free edges, each in the direction that a filling face must have."""
     edges, counts, _ = edge_table(faces)
     free = np.flatnonzero(counts[edges] == 1)
     starts = np.roll(faces, -1, axis=1).ravel()[free]
@@ -120,7 +120,7 @@ def boundary_loops(faces: NDArray[np.int32]) -> list[NDArray[np.int64]]:
             path, seen = [origin], {origin: 0}
             while following.get(path[-1]):
                 vertex = following[path[-1]].pop()
-                if vertex in seen:  # a loop closes; a pinch point may have closed it before the origin was reached
+                if vertex in seen:  # the loop is closed; at a pinch point it may close before it returns to its origin
                     cut = seen[vertex]
                     if len(path) - cut >= 3:
                         loops.append(np.array(path[cut:]))
@@ -139,7 +139,7 @@ def close_holes(mesh: Mesh) -> tuple[Mesh, int]:
     """Fills every hole of a consistently oriented piece with a fan around a new vertex; returns the mesh and the number of holes.
 
     The vertex of a small hole lies on the quadratic surface fitted to its rim and the ring around it, so that filling a hole in a
-    rounded surface keeps the volume; that of a large one lies in the middle of its rim.
+    rounded surface keeps the volume. That of a large hole lies in the middle of its rim.
     """
     loops = boundary_loops(mesh.faces)
     if not loops:
@@ -166,7 +166,7 @@ def close_holes(mesh: Mesh) -> tuple[Mesh, int]:
 
 
 def _vertex_neighbours(faces: NDArray[np.int32], count: int, wanted: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
-    """Vertices joined by an edge to each of the wanted ones."""
+    """The neighbours by an edge of each of the wanted vertices."""
     starts, ends = faces.ravel().astype(np.int64), np.roll(faces, -1, axis=1).ravel().astype(np.int64)
     pairs = np.concatenate([np.column_stack([starts, ends]), np.column_stack([ends, starts])])
     flags = np.zeros(count, bool)

@@ -1,8 +1,8 @@
-"""Hulls of curved walls, cut back halfway into the hollow that they fill.
+"""Cuts the hulls of curved walls back, halfway into the hollow that they fill.
 
-The hull of a piece of a curved wall bulges into the hollow by the height of an arc over its chord. A plane halfway up takes away
-most of the bulge and little of the wall: over a parabola, 65% of what the chord adds for a tenth of that left out. No surface is
-then more than half as far off as it was, and there are as many hulls as before.
+The hull of a piece of a curved wall bulges into the hollow by the height between an arc and its chord. A plane halfway up removes
+most of the bulge and little of the wall: for a parabola, 65% of what the chord adds, for a tenth of that left out. No surface is
+then farther off than half as much as before, and the number of hulls does not change.
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ from embodichain.assets.geometry.shapes import Solid, diagonal, to_mesh, to_soli
 from embodichain.types import Mesh
 
 _WEIGHT = 2.0
-"""How much worse volume left out is than volume added: over an arc, about where both surfaces are equally far off."""
+"""Weight of volume left out relative to volume added; for an arc, both surfaces are then about equally far off."""
 _ROUNDS = 4
 _FACETS = 6
-"""Most planes tried in a round, along the largest facets over a bulge."""
+"""Most planes tried in a round, along the largest facets above a bulge."""
 _ALIKE = 0.995
-"""Facets whose normals have this cosine count as one: the chord of an arc comes as several triangles."""
+"""Facets whose normals have at least this cosine count as one, because the chord of an arc consists of several triangles."""
 _DEPTHS = np.linspace(0.1, 0.9, 9)
-"""Where a plane is tried, as shares of the depth of the bulge below its facet."""
+"""Positions of trial planes, as shares of the depth of the bulge below its facet."""
 _LEAST = 1e-4
-"""What a cut must gain, as a share of the hull's volume."""
+"""Smallest gain of a cut, as a share of the hull's volume."""
 _DIRECTIONS = 256
 _REACH = 0.001
-"""By how much of its diagonal a thing may reach less far in any direction than before."""
+"""Largest loss of extent of the whole object in any direction, as a share of its diagonal."""
 
 Vectors = NDArray[np.float64]
 
 
 def trimmed(hulls: Sequence[Mesh], solid: Solid) -> list[Mesh]:
-    """The hulls with bulges out of the solid cut back by planes, where that takes away at least twice what it leaves out.
+    """Cuts bulges out of the solid off the hulls, where a cut removes at least twice as much as it leaves out.
 
-    What the solid stands on and touches planes with stays: a hull that reaches as far as the solid in some direction still does.
+    Surfaces on which the solid stands or touches planes are kept: a hull that reaches as far as the solid in a direction still
+    does.
     """
     whole = to_mesh(solid)
     ways = _ways()
@@ -65,7 +66,7 @@ def _cut_back(hull: Solid, solid: Solid, ways: Vectors, reach: Vectors) -> Mesh:
 
 
 def _planes(hull: Solid, bulge: Solid) -> Iterator[tuple[Vectors, float]]:
-    """Planes (normal, offset) below the largest facets of the hull that a bulge lies under, at several depths of it."""
+    """Planes (normal, offset) below the largest facets of the hull above a bulge, at several depths."""
     points, mesh = to_mesh(hull).vertices, to_mesh(bulge)
     corners = mesh.vertices[mesh.faces]
     crosses = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -87,17 +88,17 @@ def _planes(hull: Solid, bulge: Solid) -> Iterator[tuple[Vectors, float]]:
 
 
 def _above(solid: Solid, normal: Vectors, offset: float) -> float:
-    """Volume of a solid above a plane [m^3]."""
+    """Volume of the part of a solid above a plane [m^3]."""
     return solid.trim_by_plane(tuple(normal), offset).volume()
 
 
 def _farthest(solid: Solid, ways: Vectors) -> Vectors:
-    """How far a solid reaches in each direction [m]."""
+    """How far a solid extends in each direction [m]."""
     return (to_mesh(solid).vertices @ ways.T).max(axis=0)
 
 
 def _ways() -> Vectors:
-    """Directions spread evenly over the sphere, and both of each axis; unit vectors, shape [N, 3]."""
+    """Unit vectors spread evenly over the sphere, and both directions of each axis, shape [N, 3]."""
     steps = np.arange(_DIRECTIONS)
     heights, turns = 1.0 - (2.0 * steps + 1.0) / _DIRECTIONS, steps * np.pi * (3.0 - np.sqrt(5.0))
     flat = np.sqrt(1.0 - heights**2)

@@ -1,1 +1,1 @@
-"""What physics adds to a mesh: mass, grasps, and how the finished asset behaves in simulation."""
+"""The physics of a mesh: mass, grasps, and how the finished asset behaves in simulation."""

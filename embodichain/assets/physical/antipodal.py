@@ -1,8 +1,8 @@
-"""Searches any solid for grasps of a parallel gripper: antipodal contacts by ray casting, twelve rolls each, clear of everything.
+"""Searches a solid for grasps of a parallel gripper: antipodal contacts by ray casting, twelve rolls each, without collisions.
 
-A ray from a point of the surface inwards meets a hollow thing several times: every exit is a contact for the other finger, so that
-a cup is held by its wall and around its body alike. A grasp is worth what remains of it when the gripper misses a little
-(Weisz and Allen 2012), less where gravity would turn the thing in the hand.
+A ray from the surface inwards meets a hollow object several times, and every exit is a possible contact for the other finger. So
+a cup is grasped by its wall as well as around its body. A grasp is scored by how often it still holds when the gripper misses
+slightly (Weisz and Allen 2012), and lower where gravity would turn the object in the hand.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ _MAX_HITS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AntipodalConfig:
-    """How hard to search; lengths in m, angles in rad."""
+    """Effort and scoring of the search; lengths in m, angles in rad."""
 
     points: int = 900
     axes: int = 2
-    """Directions tried at a point: its normal, and others within half the friction cone."""
+    """Directions tried at each point: its normal, and others within half the friction cone."""
     rolls: int = 12
     tries: int = 16
-    """Misses by which a grasp is judged: up to `miss` beside the contact, up to `tilt` askew."""
+    """Errors by which a grasp is tested: up to `miss` beside the contact, up to `tilt` askew."""
     miss: float = 0.003
     tilt: float = 0.09
     clearance: float = 0.004
-    """Between the widest thing that is grasped and the opening."""
+    """Gap between the widest object that is grasped and the gripper's opening."""
     torque: float = 0.12
-    """What turns a thing in the hand [N m]: a grasp whose lever on the weight is this long is worth 1/e."""
+    """Decay of the score with the torque of gravity in the hand [N m]: at this torque a grasp is worth 1/e."""
     apart: float = 0.012
-    """Two grasps this near, that approach from the same side, are one."""
+    """Two grasps that are this close and approach from the same side count as one."""
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class GraspCandidate:
     """A grasp: the gripper's pose in the body's frame (Z approaches, Y closes), the width there [m], and its score, 0 to 1."""
 
     pose: Pose
@@ -56,14 +56,14 @@ class Candidate:
 
 def search(
     body: Body, gripper: GripperConfig | None = None, config: AntipodalConfig | None = None, floor: float | None = 0.0
-) -> list[Candidate]:
-    """Grasps of a body at rest in its own frame, the best first, no two alike.
+) -> list[GraspCandidate]:
+    """Grasps of a body at rest, in its own frame, best first, no two alike.
 
     Args:
-        body: what to grasp.
-        gripper: what with.
-        config: how hard to search.
-        floor: height [m] in the body's frame below which the gripper must not reach; None when nothing is there.
+        body: the body to grasp.
+        gripper: the gripper that grasps it.
+        config: effort and scoring.
+        floor: height [m] in the body's frame below which the gripper must not reach; None for no floor.
     """
     gripper, config = gripper or GripperConfig(), config or AntipodalConfig()
     rng = np.random.default_rng(config.seed)
@@ -92,7 +92,7 @@ def search(
         approaches.append(np.cos(angles)[:, None] * side + np.sin(angles)[:, None] * np.cross(axis, side))
     directions = np.array(approaches).reshape(len(keep), config.rolls, 3)
     low = -np.inf if floor is None else floor + 0.001
-    # Where the pads' middles reach too deep, their tips may do.
+    # Where the middle of a pad would reach too deep, its tip may still fit.
     backs = (0.0, 0.6 * gripper.pad_half[2])
     clear = [
         _clear(cloud, centers[keep], axes[keep], directions, widths[keep], boxes, np.array(gripper.pad_half), low, back)
@@ -104,20 +104,21 @@ def search(
         weight = math.exp(-body.mass * _GRAVITY * lever / config.torque)
         for roll in np.flatnonzero(clear[0][row] | clear[1][row]):
             approach, back = directions[row, roll], backs[0 if clear[0][row, roll] else 1]
-            # From above a hand gets everywhere, from the side not always.
+            # A gripper can always approach from above, but not always from the side.
             score = float(worth[index]) * weight * (0.75 - 0.25 * float(approach[2]))
             x, y, z = (float(value) for value in centers[index] - back * approach)
             pose = frame((x, y, z), approach.tolist(), axes[index].tolist())
-            found.append((score, Candidate(pose=pose, width=float(widths[index]), score=score), approach))
+            found.append((score, GraspCandidate(pose=pose, width=float(widths[index]), score=score), approach))
     return _apart(found, config)
 
 
 def with_grasps(
     asset: Asset, gripper: GripperConfig | None = None, config: AntipodalConfig | None = None, *, tries: int = 8, keep: int = 4
 ) -> tuple[Asset, dict[str, int]]:
-    """The asset with the first `keep` of the best `tries` grasps of its root that a simulated lift proves, and what was counted.
+    """Adds the first `keep` of the best `tries` grasps of the root that hold in a simulated lift; also returns counts of the
+    search.
 
-    They become affordances `antipodal_0`, `antipodal_1` ... An asset that is bolted down gets none.
+    They become the affordances `antipodal_0`, `antipodal_1` ... An asset that is bolted down gets none.
     """
     if asset.fixed_base:
         return asset, {"candidates": 0, "lifted": 0, "kept": 0}
@@ -138,9 +139,9 @@ def with_grasps(
     return replace(asset, affordances={**asset.affordances, **found}), counts
 
 
-def _apart(found: Sequence[tuple[float, Candidate, NDArray[np.float64]]], config: AntipodalConfig) -> list[Candidate]:
-    """The best of each group of like grasps."""
-    chosen: list[tuple[Candidate, NDArray[np.float64]]] = []
+def _apart(found: Sequence[tuple[float, GraspCandidate, NDArray[np.float64]]], config: AntipodalConfig) -> list[GraspCandidate]:
+    """The best grasp of each group of similar ones."""
+    chosen: list[tuple[GraspCandidate, NDArray[np.float64]]] = []
     for _, candidate, approach in sorted(found, key=lambda entry: -entry[0]):
         place = np.asarray(candidate.pose.position)
         if not any(
@@ -153,7 +154,7 @@ def _apart(found: Sequence[tuple[float, Candidate, NDArray[np.float64]]], config
 
 
 def _tilted(axes: NDArray[np.float64], by: NDArray[np.float64], angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unit axes turned by `angles` [rad] towards the part of `by` that is across them; unturned where there is none."""
+    """Unit axes turned by `angles` [rad] towards the component of `by` perpendicular to them; unchanged where there is none."""
     across = by - axes * np.einsum("ij,ij->i", by, axes)[:, None]
     length = np.linalg.norm(across, axis=1, keepdims=True)
     across = np.where(length > 1e-12, across / np.maximum(length, 1e-12), 0.0)
@@ -168,14 +169,14 @@ def contact_pairs(
     cone: float,
     widest: float,
 ) -> NDArray[np.float64]:
-    """Rows (ray, width [m]) of every exit that can be held against the ray's start.
+    """Rows (ray, width [m]) of every exit at which a finger can hold against another one at the ray's start.
 
     Args:
         triangles: corners of the faces, shape [F, 3, 3].
         starts: points on the surface, shape [R, 3].
         axes: unit directions inwards, shape [R, 3].
-        cone: largest angle [rad] between the axis and the surface's normal at the exit.
-        widest: largest distance of the two contacts [m].
+        cone: largest angle [rad] between the axis and the surface normal at the exit.
+        widest: largest distance between the two contacts [m].
     """
     distances, cosines, counts = cast(triangles, starts + axes * 1e-6, axes)
     pairs = []
@@ -196,7 +197,7 @@ def _robustness(
     config: AntipodalConfig,
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Share of misses that still close on the same two walls within friction, shape [N]."""
+    """Share of trial errors for which the gripper still closes on the same two walls within friction, shape [N]."""
     count = len(centers) * config.tries
     axis, width = np.repeat(axes, config.tries, axis=0), np.repeat(widths, config.tries)
     tilted = _tilted(axis, rng.normal(size=(count, 3)), rng.uniform(0.0, config.tilt, count))
@@ -232,7 +233,7 @@ def gripper_boxes(gripper: GripperConfig) -> NDArray[np.float64]:
 
 @compiled()
 def cast(triangles, starts, axes):  # noqa: ANN001, ANN201 - compiled
-    """All hits of rays with triangles (Moeller and Trumbore 1997): distances, cosines of ray and face normal, and how many."""
+    """Intersections of rays with triangles (Moeller and Trumbore 1997): distances, cosines of ray and face normal, counts."""
     number = len(starts)
     distances = np.zeros((number, _MAX_HITS))
     cosines = np.zeros((number, _MAX_HITS))
@@ -245,9 +246,11 @@ def cast(triangles, starts, axes):  # noqa: ANN001, ANN201 - compiled
         length = math.sqrt(nx * nx + ny * ny + nz * nz)
         if length == 0.0:
             continue
+        # Faces are the outer loop, so that a face's edges and normal are computed once for all rays.
         for r in range(number):
             dx, dy, dz = axes[r, 0], axes[r, 1], axes[r, 2]
             det = dx * nx + dy * ny + dz * nz
+            # A ray in the plane of a face has no single hit: the faces beside it give the exit.
             if abs(det) < 1e-12 * length or counts[r] >= _MAX_HITS:
                 continue
             sx, sy, sz = starts[r, 0] - ax, starts[r, 1] - ay, starts[r, 2] - az
@@ -274,9 +277,11 @@ def _clear(cloud, centers, axes, directions, widths, boxes, pad, low, back):  # 
         y = axes[n]
         for r in range(rolls):
             z = directions[n, r]
+            # With `back` a pose on the way in is tested, where a hand may be blocked although its goal is free.
             c = centers[n] - back * z
             x = np.array([y[1] * z[2] - y[2] * z[1], y[2] * z[0] - y[0] * z[2], y[0] * z[1] - y[1] * z[0]])
             for b in range(len(boxes)):
+                # The lowest corner of a turned box: of each axis the end that reaches lower.
                 bottom = c[2]
                 for axis, i in ((x, 0), (y, 1), (z, 2)):
                     bottom += min(axis[2] * boxes[b, 0, i], axis[2] * boxes[b, 1, i])
@@ -290,7 +295,7 @@ def _clear(cloud, centers, axes, directions, widths, boxes, pad, low, back):  # 
                 px = dx * x[0] + dy * x[1] + dz * x[2]
                 py = dx * y[0] + dy * y[1] + dz * y[2]
                 pz = dx * z[0] + dy * z[1] + dz * z[2]
-                # On its way in, a pad must meet nothing before its contact.
+                # On its way in, a pad must not touch anything before its contact.
                 hit = abs(px) < pad[0] and abs(pz) < pad[2] and widths[n] / 2 + 0.0025 < abs(py) < boxes[0, 1, 1]
                 for b in range(len(boxes)):
                     if hit:

@@ -1,4 +1,4 @@
-"""Whether a grasp holds: a parallel gripper closes on an affordance in simulation, lifts, and holds."""
+"""Tests grasps in simulation: a parallel gripper closes on an affordance, lifts the object, and holds it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from embodichain.types import Asset, Pose, rotate
 from embodichain.types.poses import compose, turn
 
 _GRASPS = ("grasp", "side_grasp", "handle")
-"""Affordances that promise to be graspable, where an asset has them."""
+"""Affordances that promise to be graspable, on assets that have them."""
 _HOLDS = ("handle_side", "pan_handle", "rim_")
-"""How the names of affordances begin that a hand may take hold of, but that alone need not bear the whole."""
+"""Prefixes of affordances at which a hand may hold an object, without being able to carry all of it there."""
 _OWN = "gripper/"
-"""Namespace of the gripper: what is lifted may have fingers of its own."""
+"""Prefix of the gripper's names, because the lifted object may have fingers of its own."""
 FOUND = "antipodal_"
-"""How the names of grasps begin that were found by search."""
+"""Prefix of grasps that were found by search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,17 +31,17 @@ class GripperConfig:
 
     opening: float = 0.070
     pad_half: tuple[float, float, float] = (0.010, 0.004, 0.010)
-    """Along the frame's X, its closing axis Y, and its approach axis Z."""
+    """Half size of a pad along the frame's X, its closing axis Y, and its approach axis Z [m]."""
     force: float = 15.0
     friction: float = 0.8
     palm_distance: float = 0.058
-    """From between the pads back to the palm [m]."""
+    """Distance from the middle between the pads back to the palm [m]."""
     palm_half: tuple[float, float, float] = (0.022, 0.050, 0.016)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lift:
-    """What came of a lift: whether the object was held to the end, how far it rose [m] and slid between the pads [m]."""
+    """The result of a lift: whether the object was held to the end, how far it rose [m] and slid between the pads [m]."""
 
     affordance: str
     held: bool
@@ -49,17 +49,17 @@ class Lift:
     slip: float
     reason: str
     success_rate: float = 0.0
-    """Share of lifts that held, the true one and others that missed a little; 0 or 1 where only the true one was tried."""
+    """Share of lifts that held, among the exact one and slightly displaced ones; 0 or 1 if only the exact one was tried."""
 
 
 def grasps(asset: Asset) -> tuple[str, ...]:
-    """The affordances of an asset that a gripper may lift it by; none when it is bolted down."""
+    """The affordances by which a gripper may lift an asset; none when it is bolted down."""
     found = (name for name in asset.affordances if name.startswith(FOUND))
     return () if asset.fixed_base else (*(name for name in _GRASPS if name in asset.affordances), *found)
 
 
 def holds(asset: Asset) -> tuple[str, ...]:
-    """Every affordance of an asset that a lift is tried by: its grasps first, then where else a hand may take hold."""
+    """All affordances by which a lift is tried: the grasps first, then other places at which a hand may hold the asset."""
     if asset.fixed_base:
         return ()
     promised = grasps(asset)
@@ -67,9 +67,9 @@ def holds(asset: Asset) -> tuple[str, ...]:
 
 
 def prove(asset: Asset, affordance: str, gripper: GripperConfig | None = None, *, misses: int = 2, seed: int = 0) -> Lift:
-    """The lift by an affordance with its success rate: over the lift itself and, where it held, `misses` others.
+    """Lifts by an affordance, and computes the success rate over this lift and, if it held, `misses` displaced ones.
 
-    Those are up to 2 mm beside the affordance and up to 3 degrees askew.
+    The displaced ones are up to 2 mm beside the affordance and up to 3 degrees askew.
     """
     first = lift(asset, affordance, gripper)
     if not first.held:
@@ -86,7 +86,7 @@ def prove(asset: Asset, affordance: str, gripper: GripperConfig | None = None, *
 
 
 def check(asset: Asset, rates: Mapping[str, float], gripper: GripperConfig | None = None) -> list[Issue]:
-    """Lifts an asset again by every affordance that is said to bear it, by its success rate or, without one, by its name."""
+    """Repeats the lift by every affordance that is stated to hold, by its success rate or, without one, by its name."""
     said = [name for name, rate in rates.items() if rate > 0.0] if rates else grasps(asset)
     issues = []
     for name in said:
@@ -107,9 +107,9 @@ def lift(
     hold_s: float = 3.0,
     miss: Pose | None = None,
 ) -> Lift:
-    """Closes a gripper on an affordance of an asset at rest, lifts it by `height` [m] in a second, and holds it.
+    """Closes a gripper on an affordance of an asset at rest, raises it by `height` [m] within a second, and holds it there.
 
-    With `miss`, the gripper is off by that pose, seen in the affordance's frame.
+    With `miss`, the gripper is displaced by that pose, in the affordance's frame.
 
     Raises:
         KeyError: the asset has no such affordance.
@@ -153,19 +153,19 @@ def lift(
 
 
 def _blocked(world: Simulation, fingers: set[int]) -> bool:
-    """Whether a pad starts inside something."""
+    """Whether a pad starts inside of something."""
     contacts = [contact for contact in world.data.contact[: world.data.ncon] if contact.dist < 0]
     return any(geom in fingers for contact in contacts for geom in contact.geom.tolist())
 
 
 def _relative(world: Simulation, hand: int, thing: int) -> np.ndarray:
-    """Where the hand is on the object, in the object's frame, shape [3]."""
+    """Position of the hand in the object's frame [m], shape [3]."""
     data = world.data
     return data.xmat[thing].reshape(3, 3).T @ (data.xpos[hand] - data.xpos[thing])
 
 
 def _world(asset: Asset, frame: Pose, gripper: GripperConfig) -> str:
-    """MJCF of the asset on a floor with the gripper open around `frame`."""
+    """MJCF of the asset on a floor, with the gripper open around `frame`."""
     root = ElementTree.fromstring(to_mjcf(asset, floor=True, visual=False))
     world = root.find("worldbody")
     assert world is not None
@@ -201,7 +201,7 @@ def _world(asset: Asset, frame: Pose, gripper: GripperConfig) -> str:
             friction=f"{gripper.friction} 0.005 0.0001",
         )  # fmt: skip
         ElementTree.SubElement(actuator, "motor", joint=_OWN + name)
-    # The fingers move together, as one motor drives both.
+    # One motor drives both fingers, so they move together.
     ElementTree.SubElement(equality, "joint", joint1=f"{_OWN}left", joint2=f"{_OWN}right", polycoef="0 1 0 0 0")
     return ElementTree.tostring(root, encoding="unicode")
 

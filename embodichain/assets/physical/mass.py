@@ -13,12 +13,12 @@ from embodichain.types import Mesh, Quaternion, Vec3
 from embodichain.types.poses import quaternion_of
 
 TRIANGLE = 1e-4
-"""Share by which moments may break the triangle inequality: files keep few digits."""
+"""Tolerance for the triangle inequality of principal moments, because files keep few digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MassProperties:
-    """Mass [kg], centre of mass [m], inertia about it [kg m^2], shape [3, 3], and the same along principal axes."""
+    """Mass [kg], centre of mass [m], inertia about it [kg m^2], shape [3, 3], and its principal moments and axes."""
 
     mass: float
     center_of_mass: Vec3
@@ -30,7 +30,7 @@ class MassProperties:
 def solid_properties(mesh: Mesh, density: float) -> MassProperties:
     """Mass properties of the solid inside a closed mesh of uniform density [kg/m^3].
 
-    Each face spans a tetrahedron with the origin, over which the moments are polynomials of its corners:
+    Each face spans a tetrahedron with the origin, over which the moments are polynomials in its corners:
     integral of x x^T = V/20 (sum_i v_i v_i^T + s s^T) with s the sum of the corners (Tonon 2004).
 
     Raises:
@@ -42,13 +42,13 @@ def solid_properties(mesh: Mesh, density: float) -> MassProperties:
 
 
 def shell_properties(mesh: Mesh, density: float, thickness: float) -> MassProperties:
-    """Mass properties of a wall of `thickness` [m] inside a closed surface.
+    """Mass properties of a wall of `thickness` [m] inside a closed surface, for a density [kg/m^3].
 
-    Integrates over the mid-surface, the surface moved inwards by half the wall: its area times the thickness is the wall's volume
-    up to the third order of the thickness (Steiner's formula).
+    Integrates over the mid-surface, which is the surface moved inwards by half the wall. Its area times the thickness is the volume
+    of the wall up to third order in the thickness (Steiner's formula).
 
     Raises:
-        AssetError: the wall is not thinner than the object.
+        AssetError: the object is not thicker than the wall.
     """
     middle = Mesh(vertices=inset(mesh, thickness / 2), faces=mesh.faces)
     if not 0.0 < signed_volume(middle) < signed_volume(mesh):
@@ -61,7 +61,7 @@ def shell_properties(mesh: Mesh, density: float, thickness: float) -> MassProper
 
 
 def with_mass(properties: MassProperties, mass: float) -> MassProperties:
-    """The same distribution scaled to a mass [kg] that the user gave."""
+    """The same distribution scaled to a mass [kg] that the user stated."""
     factor = mass / properties.mass
     first, second, third = properties.diagonal_inertia
     return MassProperties(
@@ -99,7 +99,7 @@ def principal(inertia: NDArray[np.float64]) -> tuple[Vec3, Quaternion]:
     """Principal moments in ascending order and body_from_principal as a proper rotation.
 
     Raises:
-        AssetError: the moments are not those of any mass distribution (not positive, or against the triangle inequality).
+        AssetError: no mass distribution has these moments (not positive, or violating the triangle inequality).
     """
     moments, axes = np.linalg.eigh((inertia + inertia.T) / 2)
     if not moments[0] > 0.0 or moments[0] + moments[1] < moments[2] * (1 - TRIANGLE):

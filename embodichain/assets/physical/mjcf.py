@@ -1,4 +1,4 @@
-"""An asset as self-contained MJCF: the sidecar for MuJoCo, whose own USD reading drops friction and joint drives."""
+"""Writes an asset as self-contained MJCF, because MuJoCo's own reader of USD drops friction and joint drives."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from embodichain.types.poses import compose, inverse
 
 
 def to_mjcf(asset: Asset, *, floor: bool = False, visual: bool = True) -> str:
-    """MJCF text with all meshes inline; a loose root gets a free joint.
+    """MJCF text with all meshes inline; a root that is not bolted down gets a free joint.
 
     Args:
-        asset: what to write.
-        floor: adds a ground plane, options that hold contacts, and a light: a world to try the asset in.
-        visual: whether to keep what cameras see.
+        asset: the asset.
+        floor: whether to add a ground plane, options that hold contacts, and a light, for testing the asset.
+        visual: whether to include visual meshes.
     """
     root = ElementTree.Element("mujoco", model=asset.name)
     ElementTree.SubElement(root, "compiler", angle="radian", autolimits="true")
@@ -85,7 +85,7 @@ def _body(
             frictionloss=repr(joint.friction),
             stiffness=repr(joint.stiffness),
             springref=repr(joint.rest),
-            # With the default impedance a joint held by friction alone creeps by 5 hundredths of a radian a second.
+            # With the default impedance, a joint held only by friction would creep by 0.05 rad a second.
             solimpfriction="0.9999 0.9999 0.001",
         )
         if joint.bounded:
@@ -124,7 +124,7 @@ def _body(
 
 
 def _mesh(assets: ElementTree.Element, name: str, mesh: Mesh, *, faces: bool) -> None:
-    """An inline mesh; hulls are given by their vertices alone, for MuJoCo takes the hull itself."""
+    """An inline mesh; hulls are written as vertices only, because MuJoCo computes the hull itself."""
     element = ElementTree.SubElement(assets, "mesh", name=name, inertia="shell", vertex=_text(mesh.vertices.ravel()))
     if faces:
         element.set("face", " ".join(str(index) for index in mesh.faces.ravel().tolist()))

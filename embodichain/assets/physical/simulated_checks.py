@@ -1,6 +1,6 @@
-"""How an asset behaves when simulated: at rest, dropped, pushed and lifted, and whether its joints move and stay.
+"""How an asset behaves in simulation: at rest, dropped, pushed and lifted, and whether its joints move and hold.
 
-Measured in MuJoCo on the asset's own MJCF, so that a delivered file is judged by what it does and not only by what it says.
+Measured in MuJoCo on the asset's own MJCF, so that a delivered file is judged by its behaviour as well as by its contents.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ REST_TURN_RAD = np.radians(1.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """What was measured.
+    """The measurements.
 
-    `rest_drift` [m] and `rest_turn` [rad] over the watched time after settling; `settle_turn` [rad] is how far it tipped from the
-    pose it is delivered in; `penetration` [m] is the deepest contact at rest; `joint_creep` [rad or m] is the worst movement of a
-    joint left alone for a second anywhere in its range, `joint_reach` the share of its range that a gentle push can cover,
-    `joint_return` the least share of its range that a joint on a spring has come back through a second after it was pushed.
+    `rest_drift` [m] and `rest_turn` [rad] are the movement over the watched time after settling; `settle_turn` [rad] is how far the
+    asset tipped from its delivered pose; `penetration` [m] is the deepest contact at rest; `joint_creep` [rad or m] is the largest
+    movement of a joint in a second without command, anywhere in its range; `joint_reach` is the share of its range that a gentle
+    push covers; `joint_return` is the smallest share of its range that a joint with a spring has returned a second after it was
+    pushed.
 
-    Of a loose asset also: dropped a little tilted from 30 mm, `drop_energy` is its highest total energy over the one it started
-    with and `drop_depth` [m] its deepest contact in the end; pushed at its foot for a second, `push_held` [m] is how far it went
-    under less force than friction bears and `push_slid` [m] under more.
+    For an asset that is not bolted down: when it is dropped slightly tilted from 30 mm, `drop_energy` is its highest total energy
+    divided by the initial one, and `drop_depth` [m] its deepest contact at the end; when it is pushed at its foot for a second,
+    `push_held` [m] is how far it moves under less force than friction holds, and `push_slid` [m] under more.
     """
 
     rest_drift: float
@@ -47,7 +48,7 @@ class Behaviour:
 
 
 def behave(asset: Asset, watch_s: float = 5.0, settle_s: float = 1.0) -> Behaviour:
-    """Puts the asset on a plane, lets it settle, watches it, drops and pushes it, and works its joints."""
+    """Puts the asset on a plane, lets it settle, watches it, drops and pushes it, and moves its joints."""
     world = Simulation.of(to_mjcf(asset, floor=True, visual=False))
     data = world.data
     root = world.model.body(asset.bodies[0].name).id
@@ -77,7 +78,7 @@ def behave(asset: Asset, watch_s: float = 5.0, settle_s: float = 1.0) -> Behavio
 
 
 def _drop(world: Simulation, root: int, height: float = 0.03, tilt: float = 0.15, seconds: float = 2.0) -> tuple[float, float]:
-    """Highest energy over the first one, and the deepest contact when it is over [m]: nothing may gain energy by falling."""
+    """Highest energy divided by the first, because nothing may gain energy by falling; and the deepest contact at the end [m]."""
     model, data = world.model, world.data
     address = int(model.jnt_qposadr[model.body_jntadr[root]])
     data.qpos[address + 3 : address + 7] = [math.cos(tilt / 2), math.sin(tilt / 2) * 0.8, math.sin(tilt / 2) * 0.6, 0.0]
@@ -92,7 +93,7 @@ def _drop(world: Simulation, root: int, height: float = 0.03, tilt: float = 0.15
 
 
 def _push(settled: Simulation, root: int, share: float) -> float:
-    """How far the settled asset goes [m] in a second under a horizontal force of `share` of what friction bears, at its foot."""
+    """Distance [m] by which a horizontal force, `share` of what friction holds, moves the settled asset at its foot in a second."""
     world = settled.again()
     model, data = world.model, world.data
     data.qpos[:] = settled.data.qpos
@@ -105,14 +106,14 @@ def _push(settled: Simulation, root: int, share: float) -> float:
     for _ in world.steps(1.0):
         arm = np.array([0.0, 0.0, -float(data.subtree_com[root][2])])
         data.xfrc_applied[root] = 0.0
-        # Applied at the floor under the centre of mass, so that it slides rather than tips.
+        # The force acts at floor height below the centre of mass, so that the asset slides instead of tipping.
         at = data.subtree_com[root] + arm - data.xipos[root]
         data.xfrc_applied[root, :3], data.xfrc_applied[root, 3:] = force, np.cross(at, force)
     return float(np.linalg.norm(data.xpos[root][:2] - start[:2]))
 
 
 def _work_joints(world: Simulation, asset: Asset) -> tuple[float, float, float]:
-    """Worst creep of any joint left alone, and the least shares of a range that pushing covers and that a spring brings back."""
+    """Largest creep of a joint without command, and the smallest shares of a range that a push covers and that a spring returns."""
     creep, reach, back = 0.0, 1.0, 1.0
     for joint in (joint for joint in asset.movable_joints if joint.mimic is None):
         lower, upper = joint.span
@@ -124,8 +125,8 @@ def _work_joints(world: Simulation, asset: Asset) -> tuple[float, float, float]:
             left.run(1.0)
             creep = max(creep, abs(float(left.data.qpos[address]) - float(start)))
         if not joint.bounded:
-            continue  # it turns on for ever
-        # A push well above friction: the torque of 5 N at 5 cm, or 5 N.
+            continue  # the joint turns without limit
+        # A push well above friction: 5 N on a slide, or the torque of 5 N at 5 cm on a hinge.
         push = joint.friction + (0.25 if joint.kind is JointKind.REVOLUTE else 5.0)
         ends = []
         for sign in (-1.0, 1.0):
@@ -145,17 +146,17 @@ def _work_joints(world: Simulation, asset: Asset) -> tuple[float, float, float]:
 
 
 def check(asset: Asset) -> list[Issue]:
-    """Faults of behaviour: an asset that slides, tips or sinks at rest, or whose joints creep or stick."""
+    """Faults in behaviour: an asset that slides, tips or sinks at rest, or has joints that creep or stick."""
     return faults(asset, behave(asset))
 
 
 def rolls(asset: Asset) -> bool:
-    """Whether it rests on something round: the least push moves it, and that is right."""
+    """Whether the asset rests on a round surface: the smallest push then moves it, which is no fault."""
     return any(hull.shape is not None and hull.shape.kind is not ShapeKind.BOX for body in asset.bodies for hull in body.hulls)
 
 
 def faults(asset: Asset, found: Behaviour) -> list[Issue]:
-    """What of a measured behaviour is out of bounds."""
+    """The measurements of a behaviour that are out of bounds."""
     issues: list[Issue] = []
 
     def fault(name: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""A small MuJoCo world in which an asset is tried out: compiled from MJCF text, stepped, looked at, begun again."""
+"""A small MuJoCo world for testing an asset: compiled from MJCF text, stepped, inspected, restarted."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ _ENERGY = int(mujoco.mjtEnableBit.mjENBL_ENERGY)
 _BALL = int(mujoco.mjtJoint.mjJNT_BALL)
 _MESH, _PLANE = int(mujoco.mjtGeom.mjGEOM_MESH), int(mujoco.mjtGeom.mjGEOM_PLANE)
 DROP_S, SLIDE_S, SLOPE = 0.1, 0.3, math.radians(35.0)
-"""How long a thing falls and slides [s], and how steep the plane is [rad]."""
+"""Duration of a fall and of a slide [s], and the slope of the plane [rad]."""
 GRAVITY = 9.81
 SETTLE_S, STEP_S = 0.5, 0.002
-"""How long it stands on the plane before [s], and a step."""
+"""Duration of standing on the plane before sliding [s], and the length of a physics step [s]."""
 STICKING = 10.0
-"""How much stiffer contacts are along a surface than across it."""
+"""Ratio of friction to normal impedance in contacts."""
 _EVERYTHING = 0x7FFFFFFF
-"""Collides with whatever collides with anything."""
+"""Collision bits that match those of every other geom."""
 HELD = 1e4
-"""Moments of inertia [kg m^2] of what does not turn within a second."""
+"""Moments of inertia [kg m^2] that prevent an object from turning noticeably within a second."""
 
 Motion = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Rotation and shift [m] from one frame to another."""
+"""Rotation and translation [m] from one frame to another."""
 
 
 class Simulation:
-    """One state of a model; several may share the model, one at a time."""
+    """One state of a model; several may share a model, if only one is used at a time."""
 
     def __init__(self, model: mujoco.MjModel) -> None:
-        # Otherwise MuJoCo writes every instability into a file in the working folder; what is tried out tells it by where it ends.
+        # By default MuJoCo logs every instability to a file in the working folder; here the final state shows it.
         mujoco.set_mju_user_warning(_ignore)
         self.model = model
         self.data = mujoco.MjData(model)
         self.guessed: frozenset[str] = frozenset()
-        """Bodies whose inertia, with what they carry, is not what their file states, for nothing could have that."""
+        """Bodies whose inertia, with the parts they carry, differs from the stated one because that is physically impossible."""
 
     @classmethod
     def of(cls, mjcf: str) -> Self:
-        """The world that MJCF text describes, at its start, everything computed that follows from where things are."""
+        """The world described by MJCF text, in its initial state, with all derived quantities computed."""
         fresh = cls(mujoco.MjModel.from_xml_string(mjcf))
         fresh.forward()
         return fresh
 
     @classmethod
     def native(cls, file: Path) -> Self:
-        """The world that a URDF or MJCF file describes to MuJoCo itself; raises AssetError when that cannot read it."""
+        """The world that MuJoCo itself makes of a URDF or MJCF file; raises AssetError when MuJoCo cannot read it."""
         spec, guessed = native_spec(file)
         try:
             try:
@@ -62,7 +62,7 @@ class Simulation:
             except ValueError as error:
                 if "mjMINVAL" not in str(error):
                     raise
-                # What moves needs some mass: less than anybody states, for links that state none and touch nothing.
+                # A moving body needs some mass: links without a stated mass or contacts get less than anybody would state.
                 spec.compiler.boundmass, spec.compiler.boundinertia = 1e-9, 1e-12
                 world = cls(spec.compile())
         except (ValueError, OSError) as error:
@@ -72,9 +72,9 @@ class Simulation:
         return world
 
     def weights(self, *, whole: bool = False) -> dict[str, tuple[float, NDArray[np.float64], NDArray[np.float64]]]:
-        """Of each body that weighs something: mass [kg], centre of mass [m], inertia about it [kg m^2], along the world's axes.
+        """Mass [kg], centre of mass [m] and inertia about it [kg m^2] along the world's axes of each body with a mass.
 
-        With `whole`, a body without joints is part of the one that carries it.
+        With `whole`, a body without joints counts as part of the one that carries it.
         """
         model, members, owner = self.model, dict[int, list[int]](), self._owners(whole=whole)
         mujoco.mj_kinematics(model, self.data)
@@ -96,7 +96,7 @@ class Simulation:
         return found
 
     def limits(self) -> dict[str, tuple[float, float]]:
-        """Ends of each limited joint [rad or m], from where it is at the start."""
+        """Limits of each limited joint [rad or m], relative to its initial position."""
         model, found = self.model, {}
         for index in range(model.njnt):
             if model.jnt_limited[index] and int(model.jnt_type[index]) != _BALL:
@@ -106,7 +106,7 @@ class Simulation:
         return found
 
     def frictions(self, *, whole: bool = False) -> dict[str, tuple[float, ...]]:
-        """Different sliding frictions of the colliders of each body, in order; with `whole` as `weights` has bodies."""
+        """Distinct sliding friction coefficients of each body's colliders, in order; `whole` as in `weights`."""
         model, found, owner = self.model, dict[str, set[float]](), self._owners(whole=whole)
         for geom in range(model.ngeom):
             index = owner[int(model.geom_bodyid[geom])]
@@ -115,7 +115,7 @@ class Simulation:
         return {name: tuple(sorted(values)) for name, values in found.items()}
 
     def _owners(self, *, whole: bool) -> dict[int, int]:
-        """The body that each body counts as: itself, or, where it has no joint, the one that carries it."""
+        """The body to which each body is attributed: itself or, if it has no joint, the one that carries it."""
         model, owner = self.model, {0: 0}
         for index in range(1, model.nbody):
             parent = int(model.body_parentid[index])
@@ -123,37 +123,37 @@ class Simulation:
         return owner
 
     def again(self) -> Self:
-        """The same world as it was compiled, before anything was computed: its positions may be written."""
+        """The same world as compiled, before anything is computed, so that its positions may be set."""
         return type(self)(self.model)
 
     def kinematics(self) -> None:
-        """Computes where bodies and geoms are."""
+        """Computes the poses of bodies and geoms."""
         mujoco.mj_kinematics(self.model, self.data)
 
     def forward(self) -> None:
-        """Computes everything that follows from positions and velocities, contacts too."""
+        """Computes everything that follows from positions and velocities, including contacts."""
         mujoco.mj_forward(self.model, self.data)
 
     def steps(self, duration_s: float) -> Iterator[int]:
-        """Steps for so long [s]; yields the number of each step before it is made, so that forces may be set for it."""
+        """Steps for a duration [s]; yields each step's number before the step, so that forces can be set."""
         for step in range(round(duration_s / self.model.opt.timestep)):
             yield step
             mujoco.mj_step(self.model, self.data)
 
     def seen(self, duration_s: float) -> Iterator[int]:
-        """Steps for so long [s]; yields the number of each step after it was made, so that its state may be looked at."""
+        """Steps for a duration [s]; yields each step's number after the step, so that the state can be read."""
         for step in range(round(duration_s / self.model.opt.timestep)):
             mujoco.mj_step(self.model, self.data)
             yield step
 
     def run(self, duration_s: float) -> None:
-        """Steps for so long [s] and looks at nothing."""
+        """Steps for a duration [s]."""
         for _ in self.seen(duration_s):
             pass
 
     @contextmanager
     def energies(self) -> Iterator[None]:
-        """While this lasts, `data.energy` holds potential and kinetic energy [J]."""
+        """A context in which `data.energy` holds the potential and kinetic energy [J]."""
         flags = int(self.model.opt.enableflags)
         self.model.opt.enableflags = flags | _ENERGY
         try:
@@ -162,16 +162,16 @@ class Simulation:
             self.model.opt.enableflags = flags
 
     def deepest(self) -> float:
-        """Deepest contact now [m]; 0 when nothing touches."""
+        """Depth of the deepest contact [m]; 0 when nothing touches."""
         return max((-float(contact.dist) for contact in self.data.contact[: self.data.ncon]), default=0.0)
 
     def lowest(self) -> float:
-        """Height of the lowest point of any collider but the floor [m]."""
+        """Height of the lowest point of any collider except the floor [m]."""
         model, data, heights = self.model, self.data, []
         for geom in range(model.ngeom):
             if model.geom_type[geom] == _PLANE or not model.geom_contype[geom]:
                 continue
-            if model.geom_type[geom] != _MESH:  # it has no vertices
+            if model.geom_type[geom] != _MESH:  # an analytic geom has no vertices
                 heights.append(float(data.geom_xpos[geom][2]) - _reach(model, data, geom))
             else:
                 mesh = model.geom_dataid[geom]
@@ -182,9 +182,9 @@ class Simulation:
 
 
 def native_spec(file: Path) -> tuple[mujoco.MjSpec, frozenset[str]]:
-    """What a URDF or MJCF file is to MuJoCo itself, every body apart; raises AssetError when that cannot parse it.
+    """The spec that MuJoCo itself makes of a URDF or MJCF file, with all bodies kept; raises AssetError when it cannot be parsed.
 
-    Also the bodies whose inertia MuJoCo would refuse, which got some other: so that the rest of the file can be asked for.
+    Also returns the bodies whose inertia MuJoCo would refuse. They got another one, so that the rest of the file can be read.
     """
     try:
         spec = mujoco.MjSpec.from_file(str(file))
@@ -206,7 +206,7 @@ def native_spec(file: Path) -> tuple[mujoco.MjSpec, frozenset[str]]:
 
 
 def _reach(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:
-    """How far an analytic geom reaches down from its centre [m]."""
+    """How far an analytic geom extends below its centre [m]."""
     kind, (a, b, c) = mujoco.mjtGeom(int(model.geom_type[geom])), (float(value) for value in model.geom_size[geom])
     x, y, z = (abs(float(value)) for value in data.geom_xmat[geom].reshape(3, 3)[2])
     if kind == mujoco.mjtGeom.mjGEOM_BOX:
@@ -224,10 +224,10 @@ def _ignore(message: str) -> None:
 
 
 def fallen(world: Path | str, root: str) -> float:
-    """How far [m] what hangs on a body of a URDF or MJCF file, or of MJCF text, falls in `DROP_S`, touching nothing.
+    """Distance [m] by which everything attached to a body of a URDF or MJCF file, or of MJCF text, falls freely in `DROP_S`.
 
     Raises:
-        AssetError: MuJoCo cannot play it.
+        AssetError: MuJoCo cannot simulate it.
     """
     try:
         return _fallen(_spec(world), root)
@@ -236,19 +236,19 @@ def fallen(world: Path | str, root: str) -> float:
 
 
 def slid(world: Path | str, root: str, motion: Motion | None = None, friction: float | None = None) -> float | None:
-    """How far [m] a thing slides down a slope in `SLIDE_S`; None where it has nothing to touch it with.
+    """Distance [m] by which an object slides down a slope in `SLIDE_S`; None if it has no colliders.
 
-    The slope has no friction of its own, so that every collider rubs as it says; its turning is held by a large inertia, so that it
-    slides and does not tip over.
+    The slope has no friction of its own, so that each collider's own friction acts. A large inertia prevents the object from
+    turning, so that it slides and does not tip over.
 
     Args:
         world: a URDF or MJCF file, or MJCF text.
-        root: the body that everything else of the thing hangs on.
-        motion: carries it there from where the file has it.
-        friction: of all its colliders, in place of what they have.
+        root: the body that carries everything else of the object.
+        motion: from the frame of the file to the frame in which it slides.
+        friction: replaces the friction of all its colliders; None keeps it.
 
     Raises:
-        AssetError: MuJoCo cannot play it.
+        AssetError: MuJoCo cannot simulate it.
     """
     try:
         return _slid(_spec(world), root, motion, friction)
@@ -269,7 +269,7 @@ def _spec(world: Path | str) -> mujoco.MjSpec:
 
 
 def _loose(spec: mujoco.MjSpec, root: str) -> mujoco.MjsBody:
-    """The root, free to move, under the options that everything is played with."""
+    """Frees the root, and sets the options with which everything is simulated."""
     body = spec.body(root)
     if body is None:
         raise ValueError(f"it has no body {root!r}")
@@ -278,15 +278,15 @@ def _loose(spec: mujoco.MjSpec, root: str) -> mujoco.MjsBody:
     option = spec.option
     option.timestep, option.integrator = STEP_S, mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     option.cone, option.impratio, option.gravity = mujoco.mjtCone.mjCONE_ELLIPTIC, STICKING, [0.0, 0.0, -GRAVITY]
-    # MuJoCo measures a solver's progress by the mean inertia. Beside one that holds a thing upright, all progress is too small: the
-    # solver stopped at its first guess, and what stood on many points crept by millimetres.
+    # MuJoCo scales its solver's tolerance by the mean inertia. With the large inertia that keeps an object upright, any progress
+    # seems small enough: the solver stopped at its first guess, and objects on many contact points crept by millimetres.
     option.tolerance = 0.0
     option.disableflags, option.enableflags, option.density, option.viscosity, option.wind = 0, 0, 0.0, 0.0, [0.0, 0.0, 0.0]
     return body
 
 
 def _fallen(spec: mujoco.MjSpec, root: str) -> float:
-    """How far a thing falls, touching nothing."""
+    """Distance by which an object falls freely [m]."""
     _loose(spec, root)
     spec.option.disableflags = int(mujoco.mjtDisableBit.mjDSBL_CONTACT)
     model = spec.compile()
@@ -294,12 +294,12 @@ def _fallen(spec: mujoco.MjSpec, root: str) -> float:
     mujoco.mj_forward(model, data)
     start = float(data.subtree_com[body][2])
     _run(model, data, DROP_S)
-    mujoco.mj_forward(model, data)  # a step computes where things are before it moves them
+    mujoco.mj_forward(model, data)  # a step computes the poses before it changes them
     return start - float(data.subtree_com[body][2])
 
 
 def _slid(spec: mujoco.MjSpec, root: str, motion: Motion | None, friction: float | None) -> float | None:
-    """How far a thing slides down a slope; None where it has nothing to touch it with."""
+    """Distance by which an object slides down a slope [m]; None if it has no colliders."""
     _loose(spec, root)
     spec.worldbody.add_geom(
         name="slope_of_the_referee", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[10.0, 10.0, 0.1], contype=_EVERYTHING,

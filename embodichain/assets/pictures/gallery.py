@@ -1,4 +1,4 @@
-"""What a batch leaves for people to look at: a contact sheet and one self-contained HTML page."""
+"""The overview of a batch for people: a contact sheet and one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from embodichain.assets.usd import files as usd
 from embodichain.types import Asset
 
 _COLUMNS = 8
-"""Frames in a row of a strip."""
+"""Number of frames in a row of a strip."""
 _CELL, _CAPTION, _ROW = 208, 46, 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Exhibit:
-    """A finished asset and what its sidecar says."""
+class GalleryEntry:
+    """A finished asset and the content of its sidecar."""
 
     asset: Asset
     report: Mapping[str, Any]
 
     @classmethod
-    def load(cls, file: Path) -> Exhibit:
+    def load(cls, file: Path) -> GalleryEntry:
         """Reads both; raises AssetError for a damaged file."""
         sidecar = file.with_suffix(".json")
         return cls(asset=usd.read(file), report=json.loads(sidecar.read_text()) if sidecar.exists() else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """An asset that was not delivered, and why."""
+class FailedEntry:
+    """An asset that was not delivered, and the reason."""
 
     name: str
     reason: str
@@ -50,7 +50,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Strip:
-    """One view as a picture of all its frames."""
+    """One view as an image that contains all its frames."""
 
     title: str
     data: str
@@ -58,8 +58,8 @@ class _Strip:
     rows: int = field(default=1)
 
 
-def contact_sheet(exhibits: Sequence[Exhibit], columns: int = _ROW) -> Image.Image:
-    """Every asset's thumbnail with its name, mass and size, on one picture."""
+def contact_sheet(exhibits: Sequence[GalleryEntry], columns: int = _ROW) -> Image.Image:
+    """Thumbnails of all assets with name, mass and size, in one image."""
     columns = max(1, min(columns, len(exhibits)))
     rows = -(-max(len(exhibits), 1) // columns)
     gap = 12
@@ -81,13 +81,13 @@ def contact_sheet(exhibits: Sequence[Exhibit], columns: int = _ROW) -> Image.Ima
 
 
 def page(
-    exhibits: Sequence[Exhibit],
-    failures: Sequence[Failure] = (),
+    exhibits: Sequence[GalleryEntry],
+    failures: Sequence[FailedEntry] = (),
     *,
     title: str = "Assets",
     progress: Callable[[str], None] | None = None,
 ) -> str:
-    """One HTML page without any outside reference: turntables, hulls, masses, grasps and joints of every asset."""
+    """One HTML page without external references: turntables, hulls, masses, grasps and joints of every asset."""
     frames = 16 if len(exhibits) <= 30 else 8
     cards = []
     for exhibit in exhibits:
@@ -102,7 +102,7 @@ def page(
     )
 
 
-def _totals(exhibits: Sequence[Exhibit]) -> Mapping[str, str]:
+def _totals(exhibits: Sequence[GalleryEntry]) -> Mapping[str, str]:
     tried = [lift for exhibit in exhibits for lift in exhibit.report.get("grasps", {}).values()]
     licences = sorted({exhibit.asset.licence or "none given" for exhibit in exhibits})
     return {
@@ -115,7 +115,7 @@ def _totals(exhibits: Sequence[Exhibit]) -> Mapping[str, str]:
     }
 
 
-def _card(exhibit: Exhibit, frames: int) -> Mapping[str, Any]:
+def _card(exhibit: GalleryEntry, frames: int) -> Mapping[str, Any]:
     asset, report = exhibit.asset, exhibit.report
     lifts = report.get("grasps", {})
     shown = turntable.views(asset, {name: bool(lift["held"]) for name, lift in lifts.items() if name in asset.affordances}, frames)
@@ -166,7 +166,7 @@ def _card(exhibit: Exhibit, frames: int) -> Mapping[str, Any]:
 
 
 def _strip(title: str, drawings: Sequence[NDArray[np.float64]]) -> _Strip:
-    """All frames in one WebP, rows of eight."""
+    """All frames in one WebP image, in rows of eight."""
     size = drawings[0].shape[0]
     rows = -(-len(drawings) // _COLUMNS)
     sheet = np.zeros((rows * size, _COLUMNS * size, 4))
@@ -197,7 +197,7 @@ def _size(asset: Asset) -> str:
 
 
 def _shortened(pen: ImageDraw.ImageDraw, text: str, font: Any, width: int) -> str:
-    """The text, cut where it would leave its card."""
+    """The text, shortened to the width of its card [pixels]."""
     if pen.textlength(text, font=font) <= width:
         return text
     while text and pen.textlength(text + "…", font=font) > width:

@@ -1,4 +1,4 @@
-"""Pictures of an asset without a renderer: a small z-buffer for thumbnails and turntables, the same on every machine."""
+"""Pictures of an asset without a renderer: a small z-buffer for thumbnails and turntables, with equal results on all machines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SAMPLES = 2
 
 
 def thumbnail_path(file: Path) -> Path:
-    """Where catalogues look for the picture of a USD file."""
+    """Path of the picture of a USD file, where catalogues look for it."""
     return file.parent / ".thumbs" / "256x256" / f"{file.name}.png"
 
 
@@ -38,7 +38,7 @@ def save_thumbnail(asset: Asset, file: Path) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """An orthographic camera: looks at `center` [m] from `azimuth` and `elevation` [rad] and shows `reach` [m] around it."""
+    """An orthographic camera that looks at `center` [m] from `azimuth` and `elevation` [rad] and shows `reach` [m] around it."""
 
     center: Vec3
     reach: float
@@ -47,7 +47,7 @@ class View:
 
 
 def view_of(bounds: NDArray[np.float64], azimuth: float = -0.9, elevation: float = 0.5, room: float = 1.08) -> View:
-    """The view that shows a box, shape [2, 3], whole from any side, with some `room` around it."""
+    """A view that shows all of a box, shape [2, 3], from any side; `room` is a factor for the space around it."""
     low, high = bounds
     x, y, z = ((low + high) / 2).tolist()
     return View(center=(x, y, z), reach=float(np.linalg.norm(high - low)) / 2 * room, azimuth=azimuth, elevation=elevation)
@@ -56,18 +56,18 @@ def view_of(bounds: NDArray[np.float64], azimuth: float = -0.9, elevation: float
 def picture(
     asset: Asset, size: int, azimuth: float = -0.9, elevation: float = 0.5, positions: Mapping[str, float] | None = None
 ) -> NDArray[np.uint8]:
-    """A square picture, shape [size, size, 3]: seen from `azimuth` and `elevation` [rad], joints at `positions`."""
+    """A square picture, uint8 [size, size, 3], seen from `azimuth` and `elevation` [rad], with joints at `positions`."""
     return flattened(draw(visuals(asset, positions), size, view_of(asset.bounds, azimuth, elevation)), _BACKGROUND)
 
 
 def visuals(asset: Asset, positions: Mapping[str, float] | None = None) -> list[tuple[Mesh, Color]]:
-    """What cameras see of an asset with its joints at `positions`, in the asset's frame."""
+    """The visual meshes of an asset with its joints at `positions`, in the asset's frame."""
     poses = body_poses(asset.bodies, asset.joints, positions or {})
     return [(moved(body.visual, poses[body.name]), body.color) for body in asset.bodies]
 
 
 def draw(shapes: Sequence[tuple[Mesh, Color]], size: int, view: View) -> NDArray[np.float64]:
-    """Shaded shapes as red, green, blue and coverage in 0..1, shape [size, size, 4]."""
+    """Shaded meshes as red, green, blue and coverage, 0 to 1, [size, size, 4]."""
     cos, sin = math.cos(view.azimuth), math.sin(view.azimuth)
     right = np.array([-sin, cos, 0.0])
     towards = np.array([cos * math.cos(view.elevation), sin * math.cos(view.elevation), math.sin(view.elevation)])
@@ -82,19 +82,19 @@ def draw(shapes: Sequence[tuple[Mesh, Color]], size: int, view: View) -> NDArray
         _draw(screen, mesh.faces, shades, image, depth)
     parts = [image[row::_SAMPLES, column::_SAMPLES] for row in range(_SAMPLES) for column in range(_SAMPLES)]
     small = np.asarray(np.stack(parts).mean(axis=0), np.float64)
-    # Samples that nothing covers are black: colours are of what is covered.
+    # Uncovered samples are black, so a mean is divided by its coverage: it is the colour of the covered samples.
     small[..., :3] = np.clip(small[..., :3] / np.maximum(small[..., 3:], 1e-9), 0.0, 1.0)
     return small
 
 
 def flattened(image: NDArray[np.float64], background: Sequence[float]) -> NDArray[np.uint8]:
-    """A drawing over one colour, ready to be shown, shape [size, size, 3]."""
+    """A drawing on a background of one colour, uint8 [size, size, 3]."""
     over = image[..., :3] * image[..., 3:] + np.array(background[:3]) * (1.0 - image[..., 3:])
     return (np.clip(over, 0.0, 1.0) ** (1 / 1.2) * 255).astype(np.uint8)
 
 
 def _shades(points: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Brightness of each corner of each face, shape [F, 3]: smooth across gentle bends, sharp across edges."""
+    """Brightness of each corner of each face, shape [F, 3]: smooth across small angles, with a step across sharp edges."""
     corners = points[faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     smooth = np.zeros_like(points)
@@ -124,12 +124,14 @@ def _draw(screen, faces, shades, image, depth):  # noqa: ANN001, ANN202 - compil
         for y in range(y0, y1 + 1):
             for x in range(x0, x1 + 1):
                 px, py = x + 0.5, y + 0.5
+                # Dividing by the signed area makes the weights independent of the face's orientation, so that both sides are drawn.
                 u = ((b[0] - px) * (c[1] - py) - (b[1] - py) * (c[0] - px)) / area
                 v = ((c[0] - px) * (a[1] - py) - (c[1] - py) * (a[0] - px)) / area
                 w = 1.0 - u - v
                 if u < 0.0 or v < 0.0 or w < 0.0:
                     continue
                 z = u * a[2] + v * b[2] + w * c[2]
+                # Larger is nearer: the camera looks along -Z of the screen's frame.
                 if z > depth[y, x]:
                     depth[y, x] = z
                     for channel in range(3):

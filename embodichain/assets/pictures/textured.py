@@ -1,4 +1,4 @@
-"""Pictures of looks with their textures: a z-buffer that samples them, for thumbnails and for comparing input with output."""
+"""Pictures with textures: a z-buffer that samples them, for thumbnails and for comparing input with output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WHITE = np.full((1, 1, 3), 1.0, np.float32)
 
 
 def painted(looks: list[Look], size: int, view: View, background: float = 0.8) -> NDArray[np.uint8]:
-    """A square picture of looks in one frame, each point in its own colour under a lamp at the camera, shape [size, size, 3]."""
+    """A square picture of looks in a common frame, lit by a lamp at the camera, uint8 [size, size, 3]."""
     cos, sin = math.cos(view.azimuth), math.sin(view.azimuth)
     right = np.array([-sin, cos, 0.0])
     towards = np.array([cos * math.cos(view.elevation), sin * math.cos(view.elevation), math.sin(view.elevation)])
@@ -49,7 +49,7 @@ def painted(looks: list[Look], size: int, view: View, background: float = 0.8) -
 
 
 def psnr(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio of two pictures [dB]; 99 where they are the same."""
+    """Peak signal-to-noise ratio of two pictures [dB]; 99 for equal ones."""
     error = float(np.mean((one.astype(np.float64) - other.astype(np.float64)) ** 2))
     return 99.0 if error == 0.0 else min(10.0 * math.log10(255.0**2 / error), 99.0)
 
@@ -69,6 +69,7 @@ def _paint(screen, faces, lit, uv, colors, base, texture, image, depth):  # noqa
         for y in range(y0, y1 + 1):
             for x in range(x0, x1 + 1):
                 px, py = x + 0.5, y + 0.5
+                # Dividing by the signed area makes the weights independent of the face's orientation, so that both sides are drawn.
                 u = ((b[0] - px) * (c[1] - py) - (b[1] - py) * (c[0] - px)) / area
                 v = ((c[0] - px) * (a[1] - py) - (c[1] - py) * (a[0] - px)) / area
                 w = 1.0 - u - v
@@ -79,7 +80,9 @@ def _paint(screen, faces, lit, uv, colors, base, texture, image, depth):  # noqa
                     depth[y, x] = z
                     s = u * uv[i, 0] + v * uv[j, 0] + w * uv[k, 0]
                     t = u * uv[i, 1] + v * uv[j, 1] + w * uv[k, 1]
+                    # Textures repeat outside 0..1. Rounding may give exactly the number of columns, which is the last column then.
                     column = min(int((s - math.floor(s)) * columns), columns - 1)
+                    # Row 0 of an image is its top, where v is 1.
                     row = min(int((1.0 - (t - math.floor(t))) * rows), rows - 1)
                     for channel in range(3):
                         tint = u * colors[i, channel] + v * colors[j, channel] + w * colors[k, channel]

@@ -1,4 +1,4 @@
-"""What the gallery shows of an asset, frame by frame: its look, its hulls, its mass, its grasps, its joints."""
+"""The views of an asset in the gallery, frame by frame: its look, hulls, mass, grasps and joints."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _HELD_COLOR: Color = (0.16, 0.62, 0.34, 1.0)
 _LOST_COLOR: Color = (0.82, 0.20, 0.18, 1.0)
 
 Frames = list[NDArray[np.float64]]
-"""Drawings of one size, each [size, size, 4] in 0..1."""
+"""Drawings of one size, each [size, size, 4] with values 0 to 1."""
 
 
 def views(asset: Asset, grasps: Mapping[str, bool], frames: int = 16) -> dict[str, Frames]:
-    """Every view that says something about this asset, by title.
+    """All views that this asset has, by title.
 
     Args:
-        asset: what to show.
-        grasps: affordances that were tried as grasps, and whether they held.
-        frames: how many pictures of a full turn, and of a joint's way there and back.
+        asset: the asset.
+        grasps: affordances that were tested as grasps, and whether they held.
+        frames: number of pictures of a full turn, and of a joint's motion there and back.
     """
     shown: dict[str, Frames] = {"Look": _turn(asset, lambda: visuals(asset), frames)}
     shown["Hulls"] = _turn(asset, lambda: hulls(asset), frames)
@@ -45,14 +45,14 @@ def views(asset: Asset, grasps: Mapping[str, bool], frames: int = 16) -> dict[st
 
 
 def hulls(asset: Asset) -> list[tuple[Mesh, Color]]:
-    """The collision hulls, each in a colour of its own."""
+    """The collision hulls, each in a different colour."""
     poses = body_poses(asset.bodies, asset.joints, {})
     every = [(body, hull) for body in asset.bodies for hull in body.hulls]
     return [(moved(hull, poses[body.name]), _hue(index * _GOLDEN)) for index, (body, hull) in enumerate(every)]
 
 
 def masses(asset: Asset) -> tuple[list[tuple[Mesh, Color]], list[tuple[Mesh, Color]]]:
-    """For each body the solid ellipsoid of its mass and inertia, and a ball at its centre of mass."""
+    """For each body, the ellipsoid of its mass and inertia, and a ball at its centre of mass."""
     poses = body_poses(asset.bodies, asset.joints, {})
     ball = to_mesh(Solid.sphere(0.018 * float(np.linalg.norm(asset.bounds[1] - asset.bounds[0])), 24))
     ellipsoids, centers = [], []
@@ -76,7 +76,7 @@ def ellipsoid(body: Body) -> Mesh:
 
 
 def grippers(asset: Asset, grasps: Mapping[str, bool], gripper: GripperConfig | None = None) -> list[tuple[Mesh, Color]]:
-    """An open gripper at every grasp that was tried: green where it held, red where it did not."""
+    """An open gripper at every tested grasp: green where it held, red where it did not."""
     poses, glyph = body_poses(asset.bodies, asset.joints, {}), gripper_glyph(gripper)
     shapes = []
     for name, held in grasps.items():
@@ -86,7 +86,7 @@ def grippers(asset: Asset, grasps: Mapping[str, bool], gripper: GripperConfig | 
 
 
 def gripper_glyph(gripper: GripperConfig | None = None) -> Mesh:
-    """An open gripper of bars, in the frame of a grasp [m]."""
+    """An open gripper made of bars, in the frame of a grasp [m]."""
     gripper = gripper or GripperConfig()
     tall, wide = 0.045, gripper.opening / 2 + 0.003
     bar = 0.006
@@ -97,7 +97,7 @@ def gripper_glyph(gripper: GripperConfig | None = None) -> Mesh:
 
 
 def sweep_bounds(asset: Asset, samples: int = 5) -> NDArray[np.float64]:
-    """Bounds of everything the asset covers while its joints move one by one [m], shape [2, 3]."""
+    """Bounds of everything that the asset covers while its joints move one by one [m], shape [2, 3]."""
     corners = [asset.bounds]
     for joint in asset.movable_joints:
         for position in np.linspace(*joint.span, samples):
@@ -112,7 +112,7 @@ def _turn(asset: Asset, shapes: Callable[[], Sequence[tuple[Mesh, Color]]], fram
 
 
 def _ghosted(asset: Asset, frames: int) -> Frames:
-    """Ellipsoids seen through the surface, and centres of mass seen through both."""
+    """Ellipsoids visible through the surface, and centres of mass visible through both."""
     ellipsoids, centers = masses(asset)
     points = np.concatenate([mesh.vertices for mesh, _ in [*visuals(asset), *ellipsoids]])
     bounds = np.stack([points.min(axis=0), points.max(axis=0)])
@@ -127,7 +127,7 @@ def _ghosted(asset: Asset, frames: int) -> Frames:
 
 
 def _over(top: NDArray[np.float64], opacity: float, below: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One drawing over another (Porter and Duff 1984)."""
+    """Composites one drawing over another (Porter and Duff 1984)."""
     front = opacity * top[..., 3:]
     behind = below[..., 3:] * (1 - front)
     coverage = front + behind
@@ -136,7 +136,7 @@ def _over(top: NDArray[np.float64], opacity: float, below: NDArray[np.float64]) 
 
 
 def _moving(asset: Asset, frames: int) -> Frames:
-    """Joints one after the other, from where they are at zero through their range and back, seen from one side."""
+    """Moves one joint after another from zero through its range and back, seen from a fixed side."""
     view = view_of(sweep_bounds(asset), azimuth=-0.7)
     result = []
     for joint in asset.movable_joints:
@@ -157,6 +157,6 @@ def _azimuths(frames: int) -> list[float]:
 
 
 def _hue(turn: float) -> Color:
-    """A bright colour of the circle, by turns."""
+    """A bright colour of the colour circle, by its angle in turns."""
     red, green, blue = (0.62 + 0.34 * math.cos(2 * math.pi * (turn + shift)) for shift in (0.0, 1 / 3, 2 / 3))
     return (red, green, blue, 1.0)

@@ -1,1 +1,1 @@
-"""Reads what others bring: mesh files, URDF, MJCF, USD and the output of generators, as unoptimised sources."""
+"""Reads files by other people, as unoptimised sources: mesh files, URDF, MJCF, USD, and the output of generators."""

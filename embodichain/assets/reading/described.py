@@ -1,4 +1,4 @@
-"""What descriptions of robots have in common: meshes by the names that they give them, and a body out of what its links state."""
+"""Shared by the readers of robot descriptions: meshes by their names in the file, and bodies made from values of links."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from embodichain.assets.families.parts import Fate, Kept, Look, Part, Stated
+from embodichain.assets.families.parts import Kept, Look, Part, Preservation, Stated
 from embodichain.assets.reading import mechanisms
 from embodichain.assets.reading.looks import GREY, joined, plain, stretched
 from embodichain.assets.reading.mesh_files import FORMATS, read_mesh
@@ -20,19 +20,19 @@ from embodichain.types.poses import quaternion_of
 
 
 def locate(description: Path, name: str) -> tuple[Path | None, Path]:
-    """The file that a mesh's name means, beside the description or below the folder that holds its folder; and that folder."""
+    """The file that a mesh's name refers to, or None, and the folder in which it must be: one or two above the description."""
     plain_name = name.removeprefix("file://")
     package = plain_name.startswith(("package://", "model://"))
     relative = plain_name.partition("://")[2] if package else plain_name
     relative = relative.replace("\\", "/")
     try:
         below = description.resolve().parent
-    except RuntimeError as error:  # a link to itself
+    except RuntimeError as error:  # a symbolic link to itself
         raise AssetError(f"read: {description} is no file: {error}") from error
     root = _above(below)
     tries = []
     for spelt in dict.fromkeys((relative, unquote(relative)) if "://" in name else (relative,)):
-        # Some names are meant from the folder above, which engines have in their search path.
+        # Some names are relative to the folder above, which engines have in their search path.
         tries += [description.parent / spelt, description.parent / spelt.lstrip("/"), root / spelt]
         if package:
             inner = spelt.partition("/")[2]
@@ -49,22 +49,22 @@ def locate(description: Path, name: str) -> tuple[Path | None, Path]:
 
 
 def _above(folder: Path) -> Path:
-    """The folder above one, but for the whole disk: nothing is looked for everywhere."""
+    """The folder above, except for the root of the file system: a whole disk is never searched."""
     return folder if folder.parent == Path(folder.anchor) else folder.parent
 
 
 @dataclass(slots=True)
 class Meshes:
-    """The meshes of a description, each read once; what there is to say of them goes to its `rows` and `warnings`."""
+    """The meshes of a description, each read once; remarks on them are added to `rows` and `warnings`."""
 
     description: Path
     rows: list[Kept]
     warnings: list[str]
     files: dict[Path, Look] = field(default_factory=dict)
-    """Every file that was read, those that meshes refer to as well."""
+    """All files that were read, including those that meshes refer to."""
 
     def look(self, name: str, scale: np.ndarray) -> Look:
-        """The mesh that a name means, stretched by a scale along each axis; raises AssetError when it is not there."""
+        """The mesh that a name refers to, scaled along each axis; raises AssetError when it does not exist."""
         file, root = locate(self.description, name)
         if file is None:
             formats = ", ".join(FORMATS)
@@ -81,13 +81,13 @@ class Meshes:
             if reading.up not in ("", "z"):
                 reason = "meshes are in the axes of their link: coordinates were taken as they are, not turned to Z up"
                 self.rows.append(
-                    Kept(of=file.name, what="up axis", stated=reading.up, written="z", fate=Fate.CHANGED, reason=reason)
+                    Kept(of=file.name, what="up axis", stated=reading.up, written="z", fate=Preservation.CHANGED, reason=reason)
                 )
         return stretched(self.files[file], scale)
 
 
 def body(name: str, pose: Pose, looks: Sequence[Look], stated: Stated) -> tuple[Part, tuple[Kept, ...]]:
-    """A body that looks like `looks`, or like its colliders where it has none; without either it only carries joints."""
+    """A body with these looks, or with the shape of its colliders if it has none; without either it only connects joints."""
     if not looks and not stated.colliders:
         return mechanisms.shapeless(name, pose, stated)
     look = joined(looks) if looks else joined([plain(mesh, GREY) for mesh in stated.colliders])
@@ -100,7 +100,7 @@ def _size(look: Look) -> float:
 
 
 def from_roll_pitch_yaw(roll: float, pitch: float, yaw: float) -> tuple[float, float, float, float]:
-    """The rotation about fixed X, then Y, then Z [rad]."""
+    """The quaternion of rotations about fixed X, then Y, then Z [rad]."""
     (cr, sr), (cp, sp), (cy, sy) = ((math.cos(angle), math.sin(angle)) for angle in (roll, pitch, yaw))
     return quaternion_of(
         np.array(

@@ -1,4 +1,4 @@
-"""Coarser versions of what cameras see: fewer faces, with texture coordinates, normals, colours and materials kept."""
+"""Coarser versions of visual meshes: fewer faces, with texture coordinates, normals, colours and materials kept."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FEWEST_CELLS = 4
 
 
 def reduced(look: Look, faces: int) -> Look:
-    """A look of at most about `faces` faces: vertices of one cell of a grid become their mean (Rossignac and Borrel 1993).
+    """A look of at most about `faces` faces: the vertices in each cell of a grid are merged (Rossignac and Borrel 1993).
 
-    Positions are averaged by cell alone, so that no seam opens; all else by cell and by the piece of the surface that hangs
-    together in the file, so that no texture coordinate is averaged across a seam.
+    Positions are averaged by cell alone, so that no seam opens. Everything else is averaged by cell and connected piece of the
+    surface, so that no texture coordinate is averaged across a seam.
     """
     points, size = look.mesh.vertices, np.ptp(look.mesh.vertices, axis=0)
     charts = _charts(look.mesh) if look.uv is not None else np.zeros(len(points), np.int64)
@@ -46,7 +46,7 @@ def _clustered(look: Look, charts: NDArray[np.int64], edge: float) -> Look:
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
     new = owner[faces[kept]].astype(np.int32)
     new, first = np.unique(np.concatenate([_rolled(new), look.finish[kept, None]], axis=1), axis=0, return_index=True)
-    used, corner = np.unique(new[:, :3], return_inverse=True)  # a cell whose faces all fell together is nobody's corner
+    used, corner = np.unique(new[:, :3], return_inverse=True)  # a cell whose faces all became degenerate has no vertex left
     return replace(
         look,
         mesh=Mesh(vertices=centers[pairs[used, 0]], faces=corner.reshape(-1, 3).astype(np.int32)),
@@ -63,13 +63,13 @@ def _means(values: NDArray[np.float64], owner: NDArray[np.int64], count: int) ->
 
 
 def _rolled(faces: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Each face turned so that its lowest vertex comes first: the same face twice is then the same row twice."""
+    """Each face rotated so that its lowest vertex comes first, so that equal faces have equal rows."""
     shift = faces.argmin(axis=1)
     return np.take_along_axis(faces, (shift[:, None] + np.arange(3)) % 3, axis=1)
 
 
 def _charts(mesh: Mesh) -> NDArray[np.int64]:
-    """Of each vertex, the number of the piece that faces connect it to, by index."""
+    """For each vertex, the number of the connected piece of the surface that it belongs to."""
     count, faces = len(mesh.vertices), mesh.faces
     ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
     graph = coo_matrix((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=(count, count))

@@ -1,6 +1,6 @@
-"""Sources from files: read, sized to metres, turned Z up, set on the plane; licensed, or refused.
+"""Sources from files: read, scaled to metres, turned Z up, placed on the plane, with a licence; anything else is refused.
 
-What the user knows about a file stands in `<stem>.asset.json` beside it, with the fields of `FileFacts`, or is given in code.
+The user's facts about a file are given in code or in `<stem>.asset.json` beside it, with the fields of `FileFacts`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.assets.families.parts import Fate, Kept, Part, Source
+from embodichain.assets.families.parts import Kept, Part, Preservation, Source
 from embodichain.assets.families.tables import category_table, material
 from embodichain.assets.reading import licences, placing, scale
 from embodichain.assets.reading.folder import READERS, only, things
@@ -27,18 +27,19 @@ from embodichain.types import Joint, JointKind
 
 _DEFAULT_MATERIAL = "abs"
 _ROUNDED = 0.02
-"""Steps between 32-bit numbers, as a share of the longest side, above which points are no longer those of the shape."""
+"""Largest step between 32-bit coordinates, as a share of the longest side, at which points still describe the shape."""
 _MOST_SINGLE = 1e30
-"""Numbers beyond this are refused for their size."""
+"""Files with larger numbers than this are refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileFacts:
-    """What the user knows about a file; "" and 0 say nothing.
+    """The user's facts about a file; "" and 0 state nothing.
 
     `licence` is an SPDX expression or "unknown", which is flagged. `size_m` is the longest side; `up` and `front` are axes of the
-    file; `mass_kg` is of the whole; `shell_thickness_m` makes closed surfaces hollow, `wall_m` gives open ones a wall; `bolted`
-    fixes the root to its place; `keep_pose` leaves what does not stand as it lies. `materials` are of single parts, by name.
+    file; `mass_kg` is the total mass; `shell_thickness_m` makes closed surfaces hollow; `wall_m` gives open surfaces a wall;
+    `bolted` fixes the root to its place; `keep_pose` keeps the pose of an object that is not stable. `materials` are those of
+    parts, by name.
     """
 
     licence: str = ""
@@ -92,7 +93,7 @@ def _fits(key: str, value: object) -> bool:
 
 
 def facts_of(path: Path) -> FileFacts:
-    """What stands beside a file about it; raises ConfigError when that cannot be understood."""
+    """The facts in the file beside `path`; raises ConfigError when they are not valid."""
     beside = path.with_name(path.stem + ".asset.json")
     if not beside.is_file():
         return FileFacts()
@@ -118,9 +119,9 @@ def facts_of(path: Path) -> FileFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileJob:
-    """One thing in a file to make an asset of, as a batch takes it; `facts` are read from beside the file when not given.
+    """One object of a file as a job of a batch; `facts` are read from the file beside it unless they are given.
 
-    `item` names the thing where the file holds several.
+    `item` names the object if the file holds several.
     """
 
     path: Path
@@ -129,38 +130,38 @@ class FileJob:
 
     @property
     def name(self) -> str:
-        """Made from the file's name, and the thing's."""
+        """A name made from those of the file and the object."""
         return asset_name(self.path, self.item)
 
     @property
     def category(self) -> str:
-        """As given, or "object": a word in a name is believed when the size agrees, which is known when the file was read."""
+        """The given category, or "object". A category in the file's name is used only if the size fits, which is not known yet."""
         return (self.facts or facts_of(self.path)).category or "object"
 
     def identity(self) -> Mapping[str, object]:
-        """The content of the file, and of all that it refers to at whatever remove, and what is known about it."""
+        """Hash of the file and all files that it refers to, directly or indirectly, and the facts about it."""
         try:
             digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (self.path, *references(self.path))]
-        except (OSError, ValueError, RuntimeError) as error:  # a link to itself is a RuntimeError
+        except (OSError, ValueError, RuntimeError) as error:  # a symbolic link to itself is a RuntimeError
             raise AssetError(f"read: no file at {str(self.path)[:200]!r}: {error}") from error
         return {"digests": digests, "facts": asdict(self.facts or facts_of(self.path)), "item": self.item}
 
     def source(self) -> Source:
-        """What the file holds; see `from_file`."""
+        """The object in the file; see `from_file`."""
         return from_file(self.path, self.facts, self.item)
 
 
 def from_file(path: Path, facts: FileFacts | None = None, item: str = "") -> Source:
-    """An unoptimised source in metres, Z up, front +X, resting on z = 0 over its origin; how its size was found is recorded.
+    """An unoptimised source in metres, Z up, front +X, resting on z = 0 above its origin; records how its size was determined.
 
     Args:
         path: the file.
-        facts: what is known about it; read from beside the file when not given.
-        item: which thing of the file, where it holds several.
+        facts: facts about the file; read from beside it when not given.
+        item: name of the object, if the file holds several.
 
     Raises:
-        AssetError: it has no licence, cannot be read, or has no plausible size.
-        ConfigError: what is known about it makes no sense.
+        AssetError: the file has no licence, cannot be read, or has no plausible size.
+        ConfigError: the facts about it are not valid.
     """
     kind = path.suffix.lower()
     if kind not in READERS:
@@ -193,7 +194,14 @@ def from_file(path: Path, facts: FileFacts | None = None, item: str = "") -> Sou
     if reading.unit and size.factor != reading.unit:
         reason = f"{size.source}: {size.note}".rstrip(": ")
         rows.append(
-            Kept(of=path.name, what="metres per unit", stated=reading.unit, written=size.factor, fate=Fate.CHANGED, reason=reason)
+            Kept(
+                of=path.name,
+                what="metres per unit",
+                stated=reading.unit,
+                written=size.factor,
+                fate=Preservation.CHANGED,
+                reason=reason,
+            )
         )
     if facts.licence == "unknown":
         warnings.append("licence unknown: ask its author before passing it on")
@@ -221,7 +229,14 @@ def from_file(path: Path, facts: FileFacts | None = None, item: str = "") -> Sou
     )
     if facts.mass_kg and given:
         rows.append(
-            Kept(of="the whole", what="mass", stated=given, written=facts.mass_kg, fate=Fate.CHANGED, reason="its user says so")
+            Kept(
+                of="the whole",
+                what="mass",
+                stated=given,
+                written=facts.mass_kg,
+                fate=Preservation.CHANGED,
+                reason="its user says so",
+            )
         )
     source = "user" if facts.material else "category" if "material" in category_table().get(category, {}) else "default"
     parameters: dict[str, float | str] = {
@@ -255,7 +270,7 @@ def from_file(path: Path, facts: FileFacts | None = None, item: str = "") -> Sou
 
 
 def _chosen(reading: Reading, item: str, path: Path) -> Reading:
-    """The one thing of a file that is asked for."""
+    """The requested object of a file."""
     found = things(reading)
     if not item:
         if len(found) > 1 and path.suffix.lower() in FORMATS:
@@ -281,7 +296,7 @@ def _refuse_numbers(reading: Reading, path: Path) -> None:
 
 
 def _refuse_rounded(points: NDArray[np.float64], path: Path) -> None:
-    """Raises AssetError for points so far from the origin that the 32-bit numbers of their file have lost the shape."""
+    """Raises AssetError for points so far from the origin that the 32-bit numbers of their file cannot represent the shape."""
     if not len(points) or not np.isfinite(points).all():
         return
     far, size = float(np.abs(points).max()), float(np.ptp(points, axis=0).max())
@@ -296,7 +311,7 @@ def _refuse_rounded(points: NDArray[np.float64], path: Path) -> None:
 
 
 def _materials(facts: FileFacts, category: str, parts: tuple[Part, ...]) -> dict[str, str]:
-    """What each part is made of: as its user says, as its name tells, as things of its kind are, else plastic."""
+    """The material of each part: as the user states, as its name says, as usual in its category, otherwise plastic."""
     by_kind = category_table().get(category, {}).get("material", "")
     for name in facts.materials:
         if name not in {part.name for part in parts}:
@@ -309,13 +324,13 @@ def _materials(facts: FileFacts, category: str, parts: tuple[Part, ...]) -> dict
 
 
 def _wall(category: str) -> float:
-    """How thick [m] things of a kind are where they are open; 0 when the table does not say."""
+    """Wall thickness of open objects of a category [m]; 0 when the table has none."""
     wall = category_table().get(category, {}).get("wall_m", 0.0)
     return float(wall) if isinstance(wall, (int, float)) else 0.0
 
 
 def _share(part: Part, parts: tuple[Part, ...], whole: float, given: float) -> float | None:
-    """The mass of a part [kg]: its share of what the user gave, else what the file gave."""
+    """The mass of a part [kg]: its share of the user's total mass, otherwise the file's value."""
     if not whole:
         return part.mass
     if given and all(other.mass for other in parts):

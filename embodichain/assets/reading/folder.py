@@ -1,4 +1,4 @@
-"""What a path holds: the files that are things of their own, the things in each, and why every other file is left out."""
+"""The contents of a path: the files that hold objects, the objects in each, and why every other file is left out."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ READERS = {
     ".mjcf": read_mjcf,
 }
 _LARGE_BYTES = 64 << 20
-"""Mesh files above this size are taken as one thing: to look for several takes as long as to read them."""
+"""Mesh files above this size [bytes] count as one object, because looking for several takes as long as reading the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What a path holds: files to make assets of, in order, and every other file with the reason why not."""
+    """The contents of a path: files to make assets of, in order, and all other files with the reason why not."""
 
     files: tuple[Path, ...]
     skipped: Mapping[Path, str]
 
 
 def survey(path: Path) -> Survey:
-    """Looks through a file or a folder: a file that another one refers to is part of that, and no asset of its own.
+    """Examines a file or a folder. A file to which another one refers belongs to that one and makes no asset of its own.
 
     Raises:
-        AssetError: nothing is there, or nothing readable.
+        AssetError: the path does not exist, or nothing in it is readable.
     """
     if not path.is_dir():
         if path.suffix.lower() not in READERS:
@@ -105,7 +105,7 @@ def _files_below(path: Path) -> tuple[list[Path], dict[Path, str]]:
 
 
 def _owners(file: Path, belongs: Mapping[Path, Path]) -> list[Path]:
-    """Who a file belongs to, who that belongs to, and so on: two files that refer to each other both stay."""
+    """The files to which a file belongs, directly and indirectly; two files that refer to each other are both kept."""
     owners: list[Path] = []
     while file.resolve() in belongs and file not in owners:
         owners.append(file)
@@ -114,7 +114,7 @@ def _owners(file: Path, belongs: Mapping[Path, Path]) -> list[Path]:
 
 
 def _no_asset(file: Path, root: Path) -> str:
-    """Why a file can be no asset; empty when it may be."""
+    """Why a file cannot be an asset; empty when it can."""
     if any(part.startswith(".") for part in file.relative_to(root).parts):
         return "hidden"
     if file.name.endswith(".asset.json"):
@@ -126,7 +126,7 @@ def _no_asset(file: Path, root: Path) -> str:
         try:
             content = parse(file)
         except FAULTS:
-            return ""  # to be refused with its reason
+            return ""  # kept, because building it will refuse it with the reason
         if content.tag != "mujoco":
             return f"XML of <{content.tag}>, no MJCF"
         return "" if any(inner.tag in ("body", "include") for inner in content.iter()) else "MJCF without a body"
@@ -134,7 +134,7 @@ def _no_asset(file: Path, root: Path) -> str:
 
 
 def things(reading: Reading) -> dict[str, set[str]]:
-    """The bodies of every thing that a file holds, by its root's name: what no joint joins is apart."""
+    """The bodies of every object in a file by its root's name; objects are not connected by joints."""
     owner = {part.name: part.name for part in reading.parts}
 
     def root(name: str) -> str:
@@ -152,7 +152,7 @@ def things(reading: Reading) -> dict[str, set[str]]:
 
 
 def only(reading: Reading, names: set[str]) -> Reading:
-    """What a reading says of some bodies, and of the joints that they hang on."""
+    """The part of a reading about some bodies, and the joints that carry them."""
     return replace(
         reading,
         parts=tuple(part for part in reading.parts if part.name in names),
@@ -162,7 +162,7 @@ def only(reading: Reading, names: set[str]) -> Reading:
 
 
 def items(path: Path) -> tuple[str, ...]:
-    """Names of the things in a file where it holds several; one empty name where it holds one, or cannot be read."""
+    """Names of the objects in a file that holds several; a single empty name if it holds one or cannot be read."""
     kind = path.suffix.lower()
     try:
         if kind in SCENES:
@@ -174,12 +174,12 @@ def items(path: Path) -> tuple[str, ...]:
         else:
             return ("",)
     except FAULTS:
-        return ("",)  # whoever builds it meets the same fault, and says so
+        return ("",)  # building it will raise the same error and report it
     return tuple(found) if len(found) > 1 else ("",)
 
 
 def _single(path: Path) -> bool:
-    """Whether a binary glTF file has at most one node with a mesh, by its head alone."""
+    """Whether a binary glTF file has at most one node with a mesh, according to its header."""
     if path.suffix.lower() != ".glb":
         return False
     with path.open("rb") as file:

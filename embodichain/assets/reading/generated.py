@@ -1,4 +1,4 @@
-"""Assets from an external generator: a prompt or an image in, a file from it, and from there the way of every file."""
+"""Assets from an external generator: it makes a file from a prompt or an image, which is then treated like any other file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from embodichain.errors import AssetError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratedJob:
-    """One asset to have made by a generator; a finished one is not asked for again."""
+    """A request for one asset to a generator; a finished one is not requested again."""
 
     request: GenerateRequest
     generator: GeneratorConfig
@@ -26,17 +26,17 @@ class GeneratedJob:
 
     @property
     def name(self) -> str:
-        """Words of the prompt, or the image's name, and the seed."""
+        """Words of the prompt, or the name of the image, and the seed."""
         words = self.request.prompt or (self.request.image.stem if self.request.image else "")
         return f"{asset_name(Path(words.replace('/', ' ').replace('.', ' ')[:48] or 'asset'))}_{self.request.seed:03d}"
 
     @property
     def category(self) -> str:
-        """As given, or as the prompt tells, or "object"."""
+        """The given category, or that which the prompt mentions, or "object"."""
         return self.facts.category or scale.guess_category(self.request.prompt) or "object"
 
     def identity(self) -> Mapping[str, object]:
-        """What is asked, of whom, and what is known about it."""
+        """The request, the generator, and the facts about the result."""
         image = self.request.image
         try:
             digest = hashlib.sha256(image.read_bytes()).hexdigest() if image else ""
@@ -46,7 +46,7 @@ class GeneratedJob:
         return {"asked": asked, "generator": asdict(self.generator), "facts": asdict(self.facts)}
 
     def source(self) -> Source:
-        """Asks the generator and reads what it made; see `generate` and `from_file` for what may go wrong."""
+        """Asks the generator and reads its file; see `generate` and `from_file` for errors."""
         answer = generate(self.request, self.generator)
         facts = replace(self.facts, licence=answer.licence, category=self.category if self.category != "object" else "")
         if answer.size_m and not facts.size_m:

@@ -1,7 +1,7 @@
-"""Where an external image- or text-to-3D generator plugs in: over HTTP, or as a command. The contract is in `docs/generators.md`.
+"""Interface to an external image- or text-to-3D generator, over HTTP or as a command. The contract is in `docs/generators.md`.
 
-A generator is asked with a prompt, perhaps an image, and a seed; it answers with one binary glTF file and says under which licence.
-Nothing it says is trusted: time, size, type and content are checked before the mesh enters the chain.
+A request has a prompt, optionally an image, and a seed; the answer is one binary glTF file and its licence. Nothing in the answer
+is trusted: time, size, type and content are checked before the mesh enters the chain.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LEAST_GLB = 28  # a header, and one chunk with an empty object
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratorConfig:
-    """Which generator, and how much of it is borne: exactly one of `url` and `command`.
+    """The generator and its limits; exactly one of `url` and `command` is given.
 
     `command` is split like a shell line, without a shell; `{prompt}`, `{out}`, `{seed}` and `{image}` stand for their values.
     """
@@ -42,7 +42,7 @@ class GeneratorConfig:
     timeout_s: float = 600.0
     max_bytes: int = 256 << 20
     licence: str = ""
-    """Wins over what the generator states; one of both is needed."""
+    """Licence of the answers; it overrides what the generator states. One of the two is needed."""
 
     def __post_init__(self) -> None:
         if bool(self.url) == bool(self.command):
@@ -61,13 +61,13 @@ class GeneratorConfig:
 
     @property
     def name(self) -> str:
-        """How errors call it."""
+        """Name of the generator in error messages."""
         return self.url or shlex.split(self.command)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateRequest:
-    """What is asked for: a prompt, an image file or both, and a seed."""
+    """A request: a prompt, an image file or both, and a seed."""
 
     prompt: str = ""
     image: Path | None = None
@@ -80,18 +80,18 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generated:
-    """A generator's answer: one binary glTF file, and what it says of it."""
+    """The answer of a generator: one binary glTF file, and the statements about it."""
 
     glb: bytes
     licence: str
     generator: str
     version: str = ""
     size_m: float | None = None
-    """Longest edge [m], when the generator claims to know it."""
+    """Longest edge [m], if the generator states it."""
 
     @property
     def sha256(self) -> str:
-        """Hash of the file."""
+        """SHA-256 of the file."""
         return hashlib.sha256(self.glb).hexdigest()
 
 
@@ -99,8 +99,8 @@ def generate(request: GenerateRequest, config: GeneratorConfig) -> Generated:
     """Asks the generator once.
 
     Raises:
-        AssetError: it cannot be reached, is late, fails, answers too much, or answers with something that is no binary glTF mesh or
-            has no licence.
+        AssetError: it cannot be reached, is too slow, fails, answers too much, or its answer is no binary glTF mesh or has no
+            licence.
     """
     glb, said = _by_http(request, config) if config.url else _by_command(request, config)
     _check_glb(glb, config)
@@ -123,7 +123,7 @@ def _by_http(request: GenerateRequest, config: GeneratorConfig) -> tuple[bytes, 
     address = urllib.parse.urlsplit(config.url)
     deadline = time.monotonic() + config.timeout_s
     kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
-    # No redirection is followed and no proxy asked: prompts go where the address says and nowhere else.
+    # No redirection is followed and no proxy used, so that prompts go only to the given address.
     connection = kind(address.hostname or "", address.port, timeout=config.timeout_s)
     headers = {"Content-Type": "application/json", "Accept": CONTENT_TYPE, "User-Agent": "embodichain"}
     try:
@@ -146,7 +146,7 @@ def _by_http(request: GenerateRequest, config: GeneratorConfig) -> tuple[bytes, 
             data += chunk
             if len(data) > config.max_bytes:
                 raise _too_large(config)
-            if not reply.isclosed():  # since Python 3.13 its last byte closes it, and the socket with it
+            if not reply.isclosed():  # since Python 3.13 the last byte closes the reply, and its socket with it
                 sock.settimeout(_left(deadline))
         if expected is not None and len(data) < expected:
             raise AssetError(f"generate: {config.name} broke off after {len(data)} of {expected} bytes")
@@ -160,7 +160,7 @@ def _by_http(request: GenerateRequest, config: GeneratorConfig) -> tuple[bytes, 
 
 
 def _left(deadline: float) -> float:
-    """Seconds until the deadline; raises TimeoutError when there are none."""
+    """Seconds until the deadline; raises TimeoutError after it."""
     left = deadline - time.monotonic()
     if left <= 0.0:
         raise TimeoutError
@@ -195,7 +195,7 @@ def _by_command(request: GenerateRequest, config: GeneratorConfig) -> tuple[byte
 
 
 def _filled(word: str, values: Mapping[str, str]) -> str:
-    """A word of the command with its placeholders replaced in one pass, so that a prompt with braces stays as it is."""
+    """Replaces the placeholders in a word of the command in one pass, so that braces in a prompt remain as they are."""
     parts = []
     while word:
         found = {name: at for name in values if (at := word.find(f"{{{name}}}")) >= 0}
@@ -208,7 +208,7 @@ def _filled(word: str, values: Mapping[str, str]) -> str:
 
 
 def _waited(process: subprocess.Popen[bytes], out: Path, config: GeneratorConfig) -> int:
-    """The exit status; raises when the command is late or writes more than it may."""
+    """The exit status; raises when the command is too slow or writes too much."""
     deadline = time.monotonic() + config.timeout_s
     while True:
         if (code := exit_code(process)) is not None:
@@ -221,7 +221,7 @@ def _waited(process: subprocess.Popen[bytes], out: Path, config: GeneratorConfig
 
 
 def _sidecar(path: Path, config: GeneratorConfig) -> Mapping[str, Any]:
-    """What a command says of its file in `{out}.json`: licence, generator, version, size; nothing when there is none."""
+    """The statements of a command about its file in `{out}.json`: licence, generator, version, size; empty without a file."""
     if not path.exists():
         return {}
     try:
@@ -234,7 +234,7 @@ def _sidecar(path: Path, config: GeneratorConfig) -> Mapping[str, Any]:
 
 
 def _check_glb(data: bytes, config: GeneratorConfig) -> None:
-    """Header, length and the promise of triangles; whether they are any good is the chain's to say."""
+    """Checks the header, the length, and that there are triangles; the chain judges their quality."""
     if len(data) < _LEAST_GLB or data[:4] != b"glTF":
         raise AssetError(f"generate: {config.name} answers with {len(data)} bytes that are no binary glTF: {data[:16]!r}")
     version, length, first, kind = (int.from_bytes(data[start : start + 4], "little") for start in (4, 8, 12, 16))

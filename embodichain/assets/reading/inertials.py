@@ -1,4 +1,4 @@
-"""Masses of bodies as files state them: turned, moved, and summed where links are fixed to each other."""
+"""Masses of bodies as files state them: rotated, moved, and summed for links that are fixed to each other."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from embodichain.types.poses import matrix_of
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Inertial:
-    """Mass [kg], centre of mass [m], and inertia about it along the axes of the same frame [kg m^2], shape [3, 3]; or None."""
+    """Mass [kg], centre of mass [m], inertia about it along the axes of the same frame [kg m^2], shape [3, 3]; None if unknown."""
 
     mass: float
     center_of_mass: Vec3 | None = None
     inertia: NDArray[np.float64] | None = None
 
     def moved(self, pose: Pose) -> Inertial:
-        """The same seen from the frame that `pose` maps its own into."""
+        """The same in the frame into which `pose` maps the present one."""
         turn = matrix_of(pose.quaternion)
         center = self.center_of_mass
         if center is not None:
@@ -33,7 +33,7 @@ class Inertial:
 
 
 def together(parts: Sequence[Inertial]) -> Inertial | None:
-    """The mass of several things that are fixed to each other, by the parallel axis theorem; None without any."""
+    """The combined mass properties of bodies fixed to each other, by the parallel axis theorem; None if there are none."""
     if len(parts) < 2:
         return parts[0] if parts else None
     mass = sum(part.mass for part in parts)

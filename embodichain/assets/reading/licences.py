@@ -1,4 +1,4 @@
-"""Licences by their SPDX identifiers: checked, so that a typing error does not end in a catalogue that a lawyer signs."""
+"""Checks licences against the SPDX identifiers, so that a misspelt one does not end up in a catalogue."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from packaging.licenses import InvalidLicenseExpression, canonicalize_license_ex
 from embodichain.errors import ConfigError
 
 _ELSEWHERE = re.compile(r"\bDocumentRef-[A-Za-z0-9.-]+:LicenseRef-[A-Za-z0-9.-]+")
-"""A licence that stands in another document: SPDX knows them, `packaging` does not."""
+"""Prefix of a licence that is defined in another document; SPDX allows it, `packaging` does not know it."""
 
 
 def canonical(expression: str) -> str:
-    """A licence as it is stored: `unknown`, or an SPDX expression as the list that `packaging` ships spells it.
+    """The normal form of a licence: `unknown`, or an SPDX expression spelt as in the list that `packaging` ships.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: the text is neither.
     """
     if expression.strip() == "unknown":
         return "unknown"
@@ -37,7 +37,7 @@ def canonical(expression: str) -> str:
 
 
 def _hint(expression: str) -> str:
-    """The identifiers that are spelt most like a word which is none."""
+    """The known identifiers that are most similar to an unknown word."""
     from packaging.licenses import (
         EXCEPTIONS,  # pyright: ignore[reportPrivateImportUsage]  # for hints alone: the list is there, if not in __all__
         LICENSES,  # pyright: ignore[reportPrivateImportUsage]

@@ -1,4 +1,4 @@
-"""What cameras see of a mesh file: texture coordinates, normals, colours and materials, taken from trimesh's scene."""
+"""The visible properties of a mesh file: texture coordinates, normals, colours and materials, read from trimesh's scene."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from embodichain.types import Mesh, Pose, rotate
 
 GREY = (0.7, 0.7, 0.7, 1.0)
 _MOST_FACE_COLORS = 64
-"""Different colours of faces that become materials; of more, the mean does."""
+"""Largest number of different face colours that become materials; beyond it their mean does."""
 Color = tuple[float, float, float, float]
 
 
 def plain(mesh: Mesh, color: Color, name: str = "") -> Look:
-    """A mesh all in one colour."""
+    """A mesh in a single colour."""
     return Look(mesh=mesh, finishes=(Finish(name=name, color=color),), finish=np.zeros(len(mesh.faces), np.int32))
 
 
 def look_of(shape: trimesh.Trimesh, mesh: Mesh, turn: NDArray[np.float64]) -> Look:
-    """The look of one geometry of a scene, placed as `mesh`; `turn` is what was done to its normals, shape [3, 3]."""
+    """The look of one geometry of a scene, placed as `mesh`; `turn` is the transformation of its normals, shape [3, 3]."""
     visual: Any = shape.visual
     normals = None
     if "vertex_normals" in shape._cache.cache and len(shape.vertex_normals) == len(mesh.vertices):
@@ -45,13 +45,13 @@ def look_of(shape: trimesh.Trimesh, mesh: Mesh, turn: NDArray[np.float64]) -> Lo
             return replace(base, finishes=(Finish(color=_mean(colors)),), colors=colors)
         if getattr(visual, "kind", None) == "face":
             return _by_face(base, np.asarray(visual.face_colors, np.float64) / 255.0)
-    except (AttributeError, ValueError, OSError, TypeError):  # a texture that cannot be decoded, or colours of an odd shape
+    except (AttributeError, ValueError, OSError, TypeError):  # a texture that cannot be decoded, or colours of an unexpected shape
         return base
     return base
 
 
 def finish_of(material: Any) -> Finish:
-    """A trimesh material in our terms: its PBR values where it has them, else its diffuse colour and picture."""
+    """A trimesh material as a `Finish`: its PBR values if it has them, otherwise its diffuse colour and texture."""
     name = str(getattr(material, "name", "") or "")
     if isinstance(material, trimesh.visual.material.PBRMaterial):
         images = {
@@ -75,13 +75,13 @@ def finish_of(material: Any) -> Finish:
     image = getattr(material, "image", None)
     diffuse = getattr(material, "diffuse", None)
     color = _rgba(diffuse) if diffuse is not None else GREY
-    if image is not None:  # a picture takes the place of the colour, as loaders of OBJ have it
+    if image is not None:  # a texture replaces the colour, as in loaders of OBJ
         color = (1.0, 1.0, 1.0, color[3])
     return Finish(name=name, color=color, images=_images(name, {"diffuse": image}))
 
 
 def tint(finish: Finish) -> Color:
-    """The one colour that stands for a material: of its texture the mean, times its own."""
+    """A single colour that stands for a material: its own, times the mean of its texture."""
     red, green, blue, alpha = finish.color
     if "diffuse" not in finish.images:
         return (red, green, blue, alpha)
@@ -93,7 +93,7 @@ def tint(finish: Finish) -> Color:
 
 
 def joined(looks: Sequence[Look]) -> Look:
-    """Several looks as one: what some of them lack is zero there; equal materials stay one."""
+    """Joins several looks into one; data that some of them lack is zero there, and equal materials are merged."""
     if len(looks) == 1:
         return looks[0]
     finishes: list[Finish] = []
@@ -127,13 +127,13 @@ def joined(looks: Sequence[Look]) -> Look:
 
 
 def moved_look(look: Look, pose: Pose) -> Look:
-    """A look in the frame that `pose` maps its own frame into."""
+    """A look in the frame into which `pose` maps its own frame."""
     normals = None if look.normals is None else rotate(pose.quaternion, look.normals)
     return replace(look, mesh=moved(look.mesh, pose), normals=normals)
 
 
 def stretched(look: Look, scale: NDArray[np.float64]) -> Look:
-    """A look with its lengths times `scale` along each axis, shape [3]; mirrored where an odd number of them is negative."""
+    """A look scaled by `scale` along each axis, shape [3]; mirrored when an odd number of factors is negative."""
     faces = look.mesh.faces[:, ::-1] if np.prod(scale) < 0 else look.mesh.faces
     mesh = Mesh(vertices=look.mesh.vertices * scale, faces=np.ascontiguousarray(faces))
     normals = look.normals
@@ -177,7 +177,7 @@ def _mean(colors: NDArray[np.float64] | None) -> Color:
 
 
 def _rgba(values: Any) -> Color:
-    """Four numbers in 0..1 out of three or four bytes or shares."""
+    """Red, green, blue and opacity, 0 to 1, from three or four bytes or fractions."""
     raw = np.asarray(values)
     numbers = raw.astype(np.float64).ravel()
     if raw.dtype.kind in "ui" or numbers.max(initial=0.0) > 1.0:
@@ -190,7 +190,7 @@ def _rgba(values: Any) -> Color:
 
 
 def _images(name: str, pictures: Mapping[str, Any]) -> dict[str, Image]:
-    """The pictures of a material as PNG files: without loss, whatever they came as."""
+    """The images of a material as PNG files, which are lossless."""
     found = {}
     for role, picture in pictures.items():
         if picture is None:

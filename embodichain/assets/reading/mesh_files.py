@@ -1,4 +1,4 @@
-"""Reads mesh files (OBJ, STL, PLY, GLB, glTF, OFF, DAE, 3MF) as coloured triangle soups, and says what was missing."""
+"""Reads mesh files (OBJ, STL, PLY, GLB, glTF, OFF, DAE, 3MF) as coloured triangle soups, and reports missing files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from embodichain.assets.families.parts import Fate, Finish, Kept, Look, Part
+from embodichain.assets.families.parts import Finish, Kept, Look, Part, Preservation
 from embodichain.assets.geometry.shapes import diagonal
 from embodichain.assets.reading.detail import reduced
 from embodichain.assets.reading.looks import Color, joined, look_of, plain, tint
@@ -24,9 +24,9 @@ from embodichain.types import Joint, Mesh
 
 FORMATS = (".obj", ".stl", ".ply", ".glb", ".gltf", ".off", ".dae", ".3mf")
 SCENES = (".glb", ".gltf", ".dae", ".3mf")
-"""Formats that place several meshes: those that lie apart are things of their own."""
+"""Formats that place several meshes; meshes that do not touch are separate objects."""
 _UP = {".glb": "y", ".gltf": "y", ".3mf": "z"}
-"""Axes that formats define; a COLLADA file says its own."""
+"""The up axes that formats define; a COLLADA file states its own."""
 _COLLADA_UP = re.compile(rb"<up_axis>\s*([XYZ])_UP\s*</up_axis>")
 _UNITS = {
     **dict.fromkeys(("meters", "meter", "m"), 1.0),
@@ -41,14 +41,14 @@ _ARCHIVES = (".3mf", ".usdz")
 MAX_FACES = 8_000_000
 MAX_BYTES = 1 << 30
 THIN_ABOVE = 400_000
-"""Faces above which a mesh is thinned before anything else is done with it."""
+"""Number of faces above which a mesh is reduced before any other step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reading:
-    """What a file holds: bodies in the file's units and axes, joints, and what reading it brought up.
+    """The contents of a file: bodies in the file's units and axes, joints, and the reader's remarks.
 
-    `unit` is metres per unit, 0 where the format does not say; `up` the axis that points up, "" where it does not say.
+    `unit` is metres per unit, 0 if the format does not define it; `up` is the axis that points up, "" if that is not defined.
     """
 
     parts: tuple[Part, ...]
@@ -57,20 +57,20 @@ class Reading:
     up: str = ""
     warnings: tuple[str, ...] = ()
     fidelity: tuple[Kept, ...] = ()
-    """What reading had to change or drop of what the file states."""
+    """Rows about stated values that the reader had to change or drop."""
     apart: tuple[tuple[str, str], ...] = ()
     files: tuple[Path, ...] = ()
-    """Every other file that was read for it."""
+    """All other files that were read for this one."""
     titles: Mapping[str, str] = field(default_factory=dict)
-    """Names as the file has them, where they had to be transcoded."""
+    """Original names, where they had to be changed."""
     parameters: dict[str, float | str] = field(default_factory=dict)
 
 
 def read_mesh(path: Path) -> Reading:
-    """One body out of a mesh file: all its meshes at their places, with their looks, thinned where there are too many faces.
+    """Reads a mesh file as one body: all its meshes in their places, with their looks, reduced where there are too many faces.
 
     Raises:
-        AssetError: the file is missing, empty, truncated, too large, of an unknown format, or holds no triangles.
+        AssetError: the file is missing, empty, truncated, too large, in an unknown format, or has no triangles.
     """
     reading = read_objects(path)
     if len(reading.parts) == 1:
@@ -83,7 +83,7 @@ def read_mesh(path: Path) -> Reading:
 
 
 def read_objects(path: Path) -> Reading:
-    """The bodies of a mesh file, apart where no box around a mesh comes near that of another: a scene of several things.
+    """Reads a mesh file as several bodies if the bounding boxes of its meshes are apart: a scene of several objects.
 
     Raises:
         AssetError: as `read_mesh`.
@@ -154,32 +154,32 @@ def read_objects(path: Path) -> Reading:
 
 
 def bounded(look: Look, color: Color, of: str) -> tuple[Look, Kept | None]:
-    """A look of no more faces than the chain works with, and what the table says where it had more."""
+    """A look with at most as many faces as the chain can handle, and a row for the table if it had more."""
     before = len(look.mesh.faces)
     if before <= THIN_ABOVE:
         return look, None
     look = reduced(look, THIN_ABOVE) if look.uv is not None else plain(thinned(look.mesh, THIN_ABOVE), color)
     after = len(look.mesh.faces)
     reason = f"thinned from {before} to {after} faces"
-    row = Kept(of=of, what="faces", stated=float(before), written=float(after), fate=Fate.CHANGED, reason=reason)
+    row = Kept(of=of, what="faces", stated=float(before), written=float(after), fate=Preservation.CHANGED, reason=reason)
     return look, row
 
 
 def _foremost(look: Look) -> Finish:
-    """The material that most of a look's area has."""
+    """The material with the largest area in a look."""
     corners = look.mesh.vertices[np.clip(look.mesh.faces, 0, len(look.mesh.vertices) - 1)]
     areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     return look.finishes[int(np.bincount(look.finish, np.nan_to_num(areas), len(look.finishes)).argmax())]
 
 
 def _normal_matrix(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What a transform does to normals: the inverse transpose of what it does to points, up to a factor."""
+    """The transformation of normals for a transformation of points: its inverse transpose, up to a factor."""
     linear = matrix[:3, :3]
     return np.asarray(np.linalg.inv(linear).T if abs(np.linalg.det(linear)) > 1e-300 else np.eye(3), np.float64)
 
 
 def _groups(meshes: Sequence[Mesh]) -> list[list[int]]:
-    """Numbers of the meshes that belong together: those whose boxes, grown by a hundredth, reach each other."""
+    """Groups of mesh numbers that belong together: their bounding boxes, enlarged by one percent, overlap."""
     boxes = [(mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)) for mesh in meshes]
     grown = [0.01 * float(np.linalg.norm(high - low)) for low, high in boxes]
     groups: list[list[int]] = []
@@ -198,10 +198,10 @@ def _groups(meshes: Sequence[Mesh]) -> list[list[int]]:
 
 
 def check(path: Path, formats: tuple[str, ...]) -> None:
-    """Raises AssetError when a path is no file that could be read as one of the formats."""
+    """Raises AssetError unless the path is a file that can be read in one of the formats."""
     try:
         size = path.stat().st_size if path.is_file() else -1
-    except (OSError, ValueError) as error:  # too long a name, a null character
+    except (OSError, ValueError) as error:  # the name is too long, or contains a null character
         raise AssetError(f"read: {str(path)[:200]!r} is no file: {error}") from error
     if size < 0:
         raise AssetError(f"read: no file at {path}")
@@ -225,7 +225,7 @@ def _unpacked_bytes(path: Path) -> int:
 
 
 def announced_faces(path: Path) -> int:
-    """How many faces the head of a file promises, 0 where the format does not: so that a monster is refused before it is read."""
+    """Number of faces that the header of a file states, 0 if it states none, so that a huge file is refused before it is read."""
     kind = path.suffix.lower()
     with path.open("rb") as file:
         head = file.read(4096)
@@ -241,9 +241,9 @@ def announced_faces(path: Path) -> int:
 
 
 def thinned(mesh: Mesh, faces: int) -> Mesh:
-    """A mesh of at most about `faces` faces: vertices of one cell of a grid become their mean (Rossignac and Borrel 1993)."""
+    """A mesh of at most about `faces` faces: the vertices in each cell of a grid are merged (Rossignac and Borrel 1993)."""
     if not np.isfinite(mesh.vertices).all() or mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):
-        return mesh  # to be refused for that
+        return mesh  # the chain will refuse it
     low, size = mesh.vertices.min(axis=0), diagonal(mesh)
     result, cells = mesh, 1.5 * float(np.sqrt(faces))
     while len(result.faces) > faces and cells > 8:
@@ -254,7 +254,7 @@ def thinned(mesh: Mesh, faces: int) -> Mesh:
         moved = owner[result.faces].astype(np.int32)
         kept = _rolled(moved[(moved[:, 0] != moved[:, 1]) & (moved[:, 1] != moved[:, 2]) & (moved[:, 2] != moved[:, 0])])
         number = len(vertices)
-        if number < 2_000_000:  # the three indices fit into one
+        if number < 2_000_000:  # the three indices fit into one 64-bit number
             wide = kept.astype(np.int64)
             kept = kept[np.unique((wide[:, 0] * number + wide[:, 1]) * number + wide[:, 2], return_index=True)[1]]
         result = Mesh(vertices=vertices, faces=kept)
@@ -263,13 +263,13 @@ def thinned(mesh: Mesh, faces: int) -> Mesh:
 
 
 def _rolled(faces: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Each face turned so that its lowest vertex comes first: the same face twice is then the same row twice."""
+    """Each face rotated so that its lowest vertex comes first, so that equal faces have equal rows."""
     shift = faces.argmin(axis=1)
     return np.take_along_axis(faces, (shift[:, None] + np.arange(3)) % 3, axis=1)
 
 
 class _Beside(trimesh.resolvers.Resolver):
-    """Gives readers the files they refer to, from the folder of the mesh or below, and remembers those it did not give."""
+    """Gives readers the files that a mesh refers to, from its folder or below, and records those that are not available."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
@@ -277,7 +277,7 @@ class _Beside(trimesh.resolvers.Resolver):
         self.given: list[Path] = []
 
     def get(self, name: str) -> bytes:
-        """The content of a file; raises FileNotFoundError."""
+        """The content of a file; raises FileNotFoundError when it is not available."""
         for spelt in dict.fromkeys((name, OPTIONS.sub("", name))):
             with contextlib.suppress(OSError, ValueError):
                 path = (self.folder / spelt.strip().replace("\\", "/")).resolve()
@@ -288,17 +288,17 @@ class _Beside(trimesh.resolvers.Resolver):
         raise FileNotFoundError(name)
 
     def write(self, name: str, data: bytes) -> None:
-        """Never: reading writes nothing."""
+        """Raises PermissionError, because reading writes nothing."""
         raise PermissionError(name)
 
     def namespaced(self, namespace: str) -> _Beside:
-        """The same below a folder."""
+        """The same for a subfolder."""
         inner = _Beside(self.folder / namespace)
         inner.missing, inner.given = self.missing, self.given
         return inner
 
     def keys(self) -> list[str]:
-        """The files it could give."""
+        """Names of the available files."""
         return [str(path.relative_to(self.folder)) for path in self.folder.iterdir() if path.is_file()]
 
 
@@ -324,7 +324,7 @@ def _area(mesh: Mesh) -> float:
 
 
 def _up(path: Path) -> str:
-    """The axis that a file says is up, "" where it does not: of COLLADA Y where nothing else is stated, as the format defines."""
+    """The up axis that a file states, "" if none. For COLLADA, Y is the default, as the format defines."""
     kind = path.suffix.lower()
     if kind != ".dae":
         return _UP.get(kind, "")
@@ -334,8 +334,8 @@ def _up(path: Path) -> str:
 
 
 def _unit(scene: Any) -> float:
-    """Metres per unit where a format states it."""
-    factor, times, unit = str(getattr(scene, "units", None) or "").rpartition(" * ")  # as trimesh puts COLLADA's
+    """Metres per unit, if the format states it."""
+    factor, times, unit = str(getattr(scene, "units", None) or "").rpartition(" * ")  # trimesh's notation of COLLADA's unit
     try:
         return _UNITS.get(unit.lower(), 0.0) * (float(factor) if times else 1.0)
     except ValueError:

@@ -1,6 +1,6 @@
-"""Reads MJCF through MuJoCo's own compiler: bodies with their inertia, colliders and looks; joints with all that the model knows.
+"""Reads MJCF with MuJoCo's own compiler: bodies with inertia, colliders and looks; joints with everything that the model states.
 
-Bodies without a joint are part of their parent. Lengths are metres and Z is up, as the format defines.
+Bodies without a joint belong to their parent. Lengths are in metres and Z is up, as the format defines.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from embodichain.assets.families.parts import Fate, Finish, Image, Kept, Look, Part, Stated, Touch, Value
+from embodichain.assets.families.parts import Finish, Image, Kept, Look, Part, Preservation, Stated, Touch, Value
 from embodichain.assets.geometry.shapes import Solid, drawn, moved, to_mesh
 from embodichain.assets.reading import mechanisms
 from embodichain.assets.reading.colliders import hull_of
@@ -30,16 +30,16 @@ from embodichain.types.poses import compose, inverse
 _GEOM, _JOINT = mujoco.mjtGeom, mujoco.mjtJoint
 _KINDS = {_JOINT.mjJNT_HINGE: JointKind.REVOLUTE, _JOINT.mjJNT_SLIDE: JointKind.PRISMATIC, _JOINT.mjJNT_BALL: JointKind.REVOLUTE}
 _SPIN = (0.005, 0.0001)
-"""MuJoCo's own torsional and rolling friction: stated only where they differ."""
+"""MuJoCo's default torsional and rolling friction; only other values count as stated."""
 _TEXTURE_2D, _ROLE_RGB, _ROLE_RGBA = 0, 1, 8
-"""mjtTexture.mjTEXTURE_2D and the roles of colour in a material: `mjtTextureRole`."""
+"""`mjTEXTURE_2D` of mjtTexture, and the roles of colour in a material: `mjtTextureRole`."""
 
 
 def read_mjcf(path: Path) -> Reading:
-    """The bodies and joints of an MJCF file; a body on a free joint, and all below it, is loose, any other is bolted down.
+    """The bodies and joints of an MJCF file. A body on a free joint, with everything below it, is loose; any other is bolted down.
 
     Raises:
-        AssetError: MuJoCo cannot compile it, or it has no body.
+        AssetError: MuJoCo cannot compile the file, or it has no body.
     """
     check(path, (".xml", ".mjcf"))
     root = parse(path)
@@ -67,13 +67,15 @@ def _compiled(path: Path) -> tuple[mujoco.MjModel, list[Kept]]:
     except ValueError as error:
         raise AssetError(f"read: MuJoCo cannot compile {path}: {error}") from error
     reason = f"MuJoCo refuses the exact one: {first}"
-    row = Kept(of=path.name, what="inertia of meshes", stated="exact", written="of the hull", fate=Fate.CHANGED, reason=reason)
+    row = Kept(
+        of=path.name, what="inertia of meshes", stated="exact", written="of the hull", fate=Preservation.CHANGED, reason=reason
+    )
     return model, [row]
 
 
 @dataclass(slots=True)
 class _Model:
-    """One file while it is read."""
+    """Converts one compiled file."""
 
     model: mujoco.MjModel
     path: Path
@@ -117,7 +119,7 @@ class _Model:
         return (self.model.body(body).name or f"body_{body}") if body else ""
 
     def _row(self, of: str, what: str, stated: Value, written: float | str | None, reason: str) -> None:
-        fate = Fate.DROPPED if written is None else Fate.CHANGED
+        fate = Preservation.DROPPED if written is None else Preservation.CHANGED
         self.rows.append(Kept(of=of, what=what, stated=stated, written=written, fate=fate, reason=reason))
 
     # ------------------------------------------------------------------------------------------------------------- joints
@@ -152,7 +154,7 @@ class _Model:
         model = self.model
         name, address, place = model.joint(index).name, int(model.jnt_dofadr[index]), int(model.jnt_qposadr[index])
         turning = kind == _JOINT.mjJNT_BALL
-        zero = 0.0 if turning else float(model.qpos0[place])  # what the file calls its reference; ours is zero
+        zero = 0.0 if turning else float(model.qpos0[place])  # MuJoCo's reference position of the joint, which becomes zero here
         lower, upper = (float(value) - zero for value in model.jnt_range[index])
         if turning and model.jnt_limited[index]:
             lower, upper = -upper, upper
@@ -184,7 +186,7 @@ class _Model:
         )  # fmt: skip
 
     def _following(self, joints: list[Joint]) -> list[Joint]:
-        """The joints with what equality constraints between them say: each follows one other, as the first that is active says."""
+        """Adds the equality constraints between joints: each joint follows at most one other, by the first active constraint."""
         model, found = self.model, {joint.name: joint for joint in joints}
         for index in range(model.neq):
             kind, name = mujoco.mjtEq(int(model.eq_type[index])), model.equality(index).name or f"equality_{index}"
@@ -243,7 +245,7 @@ class _Model:
         )  # fmt: skip
 
     def _touches(self, geoms: list[int], name: str) -> list[Touch]:
-        """How each geom rubs: MuJoCo has one number for sliding and sticking."""
+        """Surface properties of each geom; MuJoCo has a single number for static and dynamic friction."""
         values = [tuple(float(value) for value in self.model.geom_friction[g]) for g in geoms]
         for what, index in (("torsional friction", 1), ("rolling friction", 2)):
             others = list(dict.fromkeys(value[index] for value in values if not math.isclose(value[index], _SPIN[index - 1])))
@@ -253,7 +255,7 @@ class _Model:
         return [Touch(static_friction=value[0], dynamic_friction=value[0]) for value in values]
 
     def _unlike(self, members: list[int], geoms: list[int], name: str) -> None:
-        """A row for everything of a body and of how it touches that an asset has no word for."""
+        """Adds a row for each property of a body or its contacts that an asset cannot represent."""
         model = self.model
         lifted = max(abs(float(model.body_gravcomp[body])) for body in members)
         if lifted:
@@ -285,7 +287,10 @@ class _Model:
         hull, row = hull_of(mesh, name)
         if kind == _GEOM.mjGEOM_ELLIPSOID:
             row = replace(
-                row, what="ellipsoid", fate=Fate.CHANGED, reason="a hull of its points: engines have no such shape in common"
+                row,
+                what="ellipsoid",
+                fate=Preservation.CHANGED,
+                reason="a hull of its points: engines have no such shape in common",
             )
         self.rows.append(row)
         return [hull]
@@ -306,21 +311,23 @@ class _Model:
         if kind == _GEOM.mjGEOM_ELLIPSOID:
             return to_mesh(Solid.sphere(1.0, 48).scale((x, y, z)))
         what = kind.name.removeprefix("mjGEOM_").lower()
-        row = Kept(of=name, what=f"geom {what}", stated=f"{x:g} {y:g} {z:g}", fate=Fate.DROPPED, reason="no solid of a loose thing")
+        row = Kept(
+            of=name, what=f"geom {what}", stated=f"{x:g} {y:g} {z:g}", fate=Preservation.DROPPED, reason="no solid of a loose thing"
+        )
         if row not in self.rows:
             self.rows.append(row)
         return None
 
 
 def _left_out(model: mujoco.MjModel) -> Iterator[Kept]:
-    """A row for everything else that a model holds."""
+    """One row for each other element of a model, which is not converted."""
     for index in range(model.nu):
         gain, bias = (
             ", ".join(f"{float(v):g}" for v in values[index][:3]) for values in (model.actuator_gainprm, model.actuator_biasprm)
         )
         name = model.actuator(index).name or f"actuator_{index}"
         stated = f"gain {gain}, bias {bias}"
-        yield Kept(of=name, what="actuator", stated=stated, fate=Fate.DROPPED, reason="an asset is driven by who uses it")
+        yield Kept(of=name, what="actuator", stated=stated, fate=Preservation.DROPPED, reason="an asset is driven by who uses it")
     counts = {
         "tendons": (model.ntendon, "no counterpart in the asset"),
         "sensors": (model.nsensor, "no counterpart in the asset"),
@@ -334,11 +341,13 @@ def _left_out(model: mujoco.MjModel) -> Iterator[Kept]:
     }
     for what, (number, reason) in counts.items():
         if number:
-            yield Kept(of="the file", what=what, stated=float(number), fate=Fate.DROPPED, reason=reason)
+            yield Kept(of="the file", what=what, stated=float(number), fate=Preservation.DROPPED, reason=reason)
     option = model.opt
     medium = (float(option.density), float(option.viscosity), *(float(value) for value in option.wind))
     if any(medium):
-        yield Kept(of="the file", what="medium", stated=medium, fate=Fate.DROPPED, reason="what is around a thing is the scene's")
+        yield Kept(
+            of="the file", what="medium", stated=medium, fate=Preservation.DROPPED, reason="what is around a thing is the scene's"
+        )
 
 
 def _turn(matrix: np.ndarray) -> np.ndarray:
@@ -386,7 +395,7 @@ def _geom_look(model: mujoco.MjModel, geom: int, mesh: Mesh) -> Look:
 
 
 def _texture(model: mujoco.MjModel, material: int) -> int | None:
-    """The picture that gives a material its colour, where it is flat."""
+    """The texture that gives a material its colour, if it is a two-dimensional one."""
     if material < 0:
         return None
     for role in (_ROLE_RGB, _ROLE_RGBA):
@@ -397,7 +406,7 @@ def _texture(model: mujoco.MjModel, material: int) -> int | None:
 
 
 def _laid(model: mujoco.MjModel, number: int, mesh: Mesh) -> tuple[Mesh, np.ndarray] | None:
-    """The mesh with a vertex for each pair of place and texture coordinate, and the coordinates, v upwards."""
+    """The mesh with one vertex for each pair of position and texture coordinate, and these coordinates, with v upwards."""
     start, count = int(model.mesh_texcoordadr[number]), int(model.mesh_texcoordnum[number])
     if start < 0 or count == 0:
         return None

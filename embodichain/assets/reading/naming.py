@@ -1,4 +1,4 @@
-"""Names that every format can bear, made from those of files; what they were before is kept beside them."""
+"""Makes names that are valid in every format from those of files, and keeps the original names beside them."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from embodichain.assets.families.parts import Fate, Kept, Part
+from embodichain.assets.families.parts import Kept, Part, Preservation
 from embodichain.assets.reading.mesh_files import Reading
 from embodichain.errors import AssetError
 from embodichain.types import Joint
 
 _TAKEN = ("joints", "materials", "looks", "visual", "collision", "affordances", "world", "floor")
-"""Names that have a meaning of their own in a delivered file."""
+"""Names with a special meaning in a delivered file."""
 _LONGEST = 60
 _OF_JOINTS = (
     "axis", "lower", "upper", "limits", "damping", "friction", "stiffness", "rest", "effort", "velocity", "armature", "mimic",
     "joint", "ball joint", "planar joint", "joint without a kind", "joint position", "cone limit", "force limit", "parent",
     "limit margin", "limit softness", "limit impedance",
 )  # fmt: skip
-"""What rows of the table say of joints alone."""
+"""Quantities in rows of the fidelity table that only joints have."""
 
 
 def asset_name(path: Path, item: str = "") -> str:
-    """A name that every format can bear: ASCII letters, digits and underscores, made from the file's name and a thing's in it."""
+    """A name that is valid in every format: ASCII letters, digits and underscores, from the names of the file and the object."""
     return transcoded(f"{path.stem} {item}".strip())
 
 
 def transcoded(name: str) -> str:
-    """ASCII letters, digits and underscores; with a digest where little of the name is left."""
+    """ASCII letters, digits and underscores; with a hash appended when little of the name is left."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     words = "".join(letter if letter.isalnum() else " " for letter in plain).split()
     result = "_".join(words)[:_LONGEST]
@@ -41,7 +41,7 @@ def transcoded(name: str) -> str:
 
 
 def numbered(paths: Sequence[str]) -> dict[str, str]:
-    """A name for each path of a stage: its last word, numbered where others have that already."""
+    """A unique name for each path of a stage: its last component, numbered if it occurs several times."""
     names: dict[str, str] = {}
     for path in paths:
         word = path.rpartition("/")[2]
@@ -53,10 +53,10 @@ def numbered(paths: Sequence[str]) -> dict[str, str]:
 
 
 def named(reading: Reading) -> Reading:
-    """The reading with names of bodies and joints that every format can bear, each unlike all others.
+    """Gives the bodies and joints of a reading unique names that are valid in every format.
 
-    `titles` has the old ones, and the table a row for each. Raises AssetError for bodies, or joints, of one name: what refers to
-    one of them could mean another.
+    `titles` gets the original names, and the table a row for each. Raises AssetError for bodies, or joints, of one name: what
+    refers to one of them could mean another.
     """
     for what, known in (("bodies", reading.parts), ("joints", reading.joints)):
         if twice := [name for name, count in Counter(entry.name for entry in known).items() if count > 1]:
@@ -84,14 +84,16 @@ def named(reading: Reading) -> Reading:
     rows = tuple(replace(row, of=_whose(row, names, hinges)) for row in reading.fidelity)
     reason = "no other body or joint has this name, and every format can bear it: its own is its display name"
     rows += tuple(
-        Kept(of=new, what="name", stated=old, written=new, fate=Fate.CHANGED, reason=reason) for new, old in titles.items() if old
+        Kept(of=new, what="name", stated=old, written=new, fate=Preservation.CHANGED, reason=reason)
+        for new, old in titles.items()
+        if old
     )
     apart = tuple((names[a], names[b]) for a, b in reading.apart)
     return replace(reading, parts=parts, joints=joints, titles=titles, fidelity=rows, apart=apart)
 
 
 def _whose(row: Kept, bodies: Mapping[str, str], joints: Mapping[str, str]) -> str:
-    """What the body or joint that a row is about is called now; of a body and a joint of one name, the one that has such things."""
+    """The new name of the body or joint that a row is about; if both had the same name, the quantity decides which is meant."""
     first, second = (joints, bodies) if row.what in _OF_JOINTS else (bodies, joints)
     return first.get(row.of, second.get(row.of, row.of))
 

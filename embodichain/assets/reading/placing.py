@@ -1,4 +1,4 @@
-"""From a file's units and axes to ours: metres, Z up, front +X, the root standing on z = 0 over the origin."""
+"""Converts from a file's units and axes to ours: metres, Z up, front +X, the root standing on z = 0 above the origin."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ TURNS: dict[str, NDArray[np.float64]] = {
     "-y": np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]),
     "-x": np.array([[0.0, -1.0, 0.0], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]]),
 }
-"""Rotation that turns the named axis up; a Y-up file's front, Z by its convention, becomes +X."""
+"""Rotation that turns the named axis up; the front of a Y-up file, which is Z by convention, becomes +X."""
 
 
 def bounds(parts: Sequence[Part]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lowest and highest corner of all that parts show or collide, joints at zero."""
+    """Lowest and highest corner of all visible and collision geometry, with joints at zero."""
     points = []
     for part in parts:
         meshes = [Mesh(vertices=part.mesh.vertices[np.unique(part.mesh.faces)], faces=part.mesh.faces), *part.stated.colliders]
@@ -40,7 +40,7 @@ def bounds(parts: Sequence[Part]) -> tuple[NDArray[np.float64], NDArray[np.float
 
 
 def sized(reading: Reading, factor: float) -> Reading:
-    """Everything that is a length times `factor`; masses stay, so that moments grow with its square."""
+    """Scales all lengths by `factor`; masses do not change, so inertia grows with its square."""
     parts = tuple(
         replace(
             part,
@@ -83,7 +83,7 @@ def _longer(values: Vec3, factor: float) -> Vec3:
 
 
 def upright(up: str, front: str, reading: Reading, warnings: list[str]) -> NDArray[np.float64]:
-    """The rotation from the file's axes to ours: as the user says, as the file says, else an axis on which it stands."""
+    """The rotation from the file's axes to ours: as the user states, as the file states, otherwise so that it stands."""
     up = up or reading.up
     if not up:
         up = "z"
@@ -101,7 +101,7 @@ def upright(up: str, front: str, reading: Reading, warnings: list[str]) -> NDArr
 
 
 def stands(mesh: Mesh) -> bool:
-    """Whether a mesh, taken as its convex hull, rests on its lowest points without tipping over."""
+    """Whether the convex hull of a mesh rests on its lowest points without tipping over."""
     hull = Solid.hull_points(mesh.vertices)
     if hull.is_empty() or hull.volume() <= 0.0:
         return True
@@ -111,7 +111,7 @@ def stands(mesh: Mesh) -> bool:
     center = (volumes @ corners.sum(axis=1)) / (4 * volumes.sum())
     low, high = surface.vertices[:, 2].min(), surface.vertices[:, 2].max()
     feet = surface.vertices[surface.vertices[:, 2] < low + 0.01 * (high - low)][:, :2]
-    # Inside the hull of the feet: no direction from the centre has all feet on one side.
+    # The centre is inside the hull of the feet exactly when the feet are not all on one side of it.
     angles = np.sort(np.arctan2(*(feet - center[:2]).T[::-1]))
     gaps = np.diff(np.concatenate([angles, angles[:1] + 2 * np.pi]))
     return len(feet) >= 3 and bool(gaps.max() < np.pi)
@@ -122,13 +122,13 @@ def _turned(mesh: Mesh, turn: NDArray[np.float64]) -> Mesh:
 
 
 def roots(parts: Sequence[Part], joints: Sequence[Joint]) -> list[str]:
-    """The parts that hang on no other."""
+    """Names of the parts that no joint carries."""
     carried = {joint.child for joint in joints if joint.parent}
     return [part.name for part in parts if part.name not in carried]
 
 
 def grounded(reading: Reading) -> Reading:
-    """A body that moves against the world gets a base without shape, bolted in its place: an asset has a root that stays."""
+    """Adds a shapeless, bolted base for a body that moves relative to the world, because an asset needs a fixed root."""
     parts, joints = list(reading.parts), list(reading.joints)
     poses = {part.name: part.pose for part in parts}
     rows = list(reading.fidelity)
@@ -145,9 +145,9 @@ def grounded(reading: Reading) -> Reading:
 
 
 def on_the_plane(parts: tuple[Part, ...], joints: tuple[Joint, ...], turn: NDArray[np.float64]) -> tuple[tuple[Part, ...], Vec3]:
-    """The parts turned by `turn`, over the origin, the lowest point of the root on z = 0 and its pose taken into its mesh.
+    """Rotates the parts by `turn` and puts them above the origin with the root's lowest point on z = 0 and its pose in its mesh.
 
-    Also by how much [m] they were moved for that.
+    Also returns the displacement [m].
     """
     found = roots(parts, joints)
     if len(found) != 1:
@@ -162,7 +162,7 @@ def on_the_plane(parts: tuple[Part, ...], joints: tuple[Joint, ...], turn: NDArr
 
 
 def shifted(parts: Sequence[Part], root: str, pose: Pose) -> tuple[Part, ...]:
-    """All parts moved by `pose`; the root's own pose, with that, is taken into what it is made of."""
+    """All parts moved by `pose`; the pose of the root is applied to its meshes."""
     result = []
     for part in parts:
         placed = replace(part, pose=compose(pose, part.pose))
@@ -171,7 +171,7 @@ def shifted(parts: Sequence[Part], root: str, pose: Pose) -> tuple[Part, ...]:
 
 
 def baked(part: Part) -> Part:
-    """The same part with its pose taken into its mesh, look and statements."""
+    """Applies a part's pose to its mesh, look and stated values, so that the pose becomes the identity."""
     pose, stated = part.pose, part.stated
     turn = matrix_of(pose.quaternion)
     center = stated.center_of_mass

@@ -1,4 +1,4 @@
-"""Which other files a file refers to, and so on from those: what belongs to it, and what it is known again by."""
+"""Finds the files to which a file refers, directly and indirectly: they belong to it, and their content is part of its identity."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _MAPS = re.compile(rb"(?m)^\s*(?:map_\w+|bump|disp|decal|refl|norm)\s+(?:-\w+\s+
 _LIBRARY = re.compile(rb"(?m)^\s*mtllib\s+(.+?)\s*$")
 _COLLADA_IMAGE = re.compile(rb"<init_from>\s*(?:<ref>)?\s*([^<]+?)\s*<")
 _MOST_BYTES = 256 << 20
-"""Files above this size are not searched for references, but for their head."""
+"""Files above this size [bytes] are searched for references only at their beginning."""
 
 
 FAULTS = (AssetError, OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError)
-"""What the content of a file can make its readers raise: among RuntimeErrors are links to themselves, what nests too deeply for
-Python, and pxr's own."""
+"""Errors that the content of a file may cause in its readers. Among RuntimeErrors are symbolic links to themselves, structures
+nested too deeply for Python, and pxr's own errors."""
 
 
 def references(path: Path) -> list[Path]:
-    """Every file that is there and that `path` refers to, at whatever remove, sorted; not itself. What cannot be read has none."""
+    """All existing files to which `path` refers, directly or indirectly, sorted, without itself; none if it cannot be read."""
     found: dict[Path, None] = {}
     try:
         own = path.resolve()
@@ -45,7 +45,7 @@ def _direct(path: Path) -> list[Path]:
     try:
         return list(dict.fromkeys(_named(path)))
     except FAULTS:
-        return []  # who reads it says so
+        return []  # reading the file will report the error
 
 
 def _named(path: Path) -> Iterator[Path]:
@@ -67,7 +67,7 @@ def _named(path: Path) -> Iterator[Path]:
     elif kind == ".dae":
         yield from _found(path, _COLLADA_IMAGE.findall(_text(path)))
     elif kind in (".usd", ".usda", ".usdc"):
-        from embodichain.assets.usd.foreign import layers_of  # brings pxr
+        from embodichain.assets.usd.foreign import layers_of  # imports pxr
 
         yield from layers_of(path)
 
@@ -78,7 +78,7 @@ def _text(path: Path) -> bytes:
 
 
 def _found(path: Path, names: Iterator[bytes] | list[bytes]) -> Iterator[Path]:
-    """The files that names mean beside a file or below its folder: what lies elsewhere is not read for it."""
+    """The files that names refer to, beside a file or below its folder: what lies elsewhere is not read for it."""
     folder = path.parent.resolve()
     for name in names:
         relative = name.decode("utf-8", "replace").strip().removeprefix("file://").replace("\\", "/")

@@ -1,4 +1,4 @@
-"""How large an asset is: as the user says, as its file says, as things of its kind are, or as a hand can hold it, in this order."""
+"""Determines the size of an asset: as the user states, as its file states, as usual in its category, or as a hand can hold it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from embodichain.assets.families.tables import category_table, material_table
 from embodichain.errors import AssetError, ConfigError, unknown
 
 UNITS: Mapping[str, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254, "ft": 0.3048}
-"""Metres per unit."""
+"""Metres per unit, by the name of the unit."""
 _GUESSES = ("m", "mm", "cm", "in")
-"""Units that mesh files without one are written in, the most likely first."""
+"""Units of files that state none, most likely first."""
 _TOLERANCE = 1.6
-"""How far outside the range of its kind a thing may be before its size is doubted."""
+"""How far an object's size may be outside the range of its category before it is doubted."""
 _HELD = (0.015, 0.60)
-"""Longest side [m] of what a robot's hands move about."""
+"""Range of the longest side [m] of objects that a robot's hands move."""
 _TYPICAL_HELD = 0.12
 _SANE = (0.001, 5.0)
 _SANE_STATED = (0.001, 50.0)
-"""The same where the file itself says how large it is: a mobile robot may be larger than what stands on a table."""
+"""The same if the file states its size: a mobile robot may be larger than objects on a table."""
 
 
 class ScaleSource(StrEnum):
-    """Where the size came from, in the order in which they are asked."""
+    """Where the size came from, in order of precedence."""
 
     USER = "user"
     FILE = "file"
@@ -35,7 +35,7 @@ class ScaleSource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """Metres per unit of the file, where that came from, and what was thought on the way."""
+    """Metres per unit of the file, the source of that value, and remarks."""
 
     factor: float
     source: ScaleSource
@@ -43,26 +43,26 @@ class Scale:
 
 
 def prior(category: str) -> tuple[float, float] | None:
-    """Range of the longest side [m] of things of a kind; None when the table does not say."""
+    """Range of the longest side [m] of objects of a category; None when the table has none."""
     longest = category_table().get(category, {}).get("longest_m")
     return (float(longest[0]), float(longest[1])) if isinstance(longest, list) else None
 
 
 def fits(size: float, category: str) -> bool:
-    """Whether a longest side [m] is one that things of a kind have; of kinds that the table does not know, any is."""
+    """Whether a longest side [m] fits a category; true for categories that are not in the table."""
     expected = prior(category)
     return expected is None or _fits(size, expected)
 
 
 def guess_category(name: str) -> str:
-    """The known kind that a file's name mentions, the longest such word; "" when none."""
+    """The longest known category that a file's name mentions; "" if none."""
     words = "".join(letter if letter.isalnum() else " " for letter in name.lower()).split()
     found = [kind for kind in category_table() if set(kind.split("_")) <= set(words)]
     return max(found, key=len, default="")
 
 
 def guess_material(name: str) -> str:
-    """The known material that a part's name mentions, the longest such word; "" when none."""
+    """The longest known material that a part's name mentions; "" if none."""
     words = "".join(letter if letter.isalnum() else " " for letter in name.lower()).split()
     found = [kind for kind in material_table() if set(kind.split("_")) <= set(words)]
     return max(found, key=len, default="")
@@ -78,16 +78,16 @@ def resolve(
     binding: bool = False,
     guessed: bool = False,
 ) -> Scale:
-    """Metres per unit for a thing whose longest side is `longest` units.
+    """Metres per unit for an object whose longest side is `longest` units.
 
     Args:
-        longest: in the file's units.
-        category: what it is, "" when unknown.
-        unit: what the user says a unit is: m, cm, mm, in or ft; "" when the user does not say.
-        size_m: what the user says the longest side is [m]; 0 when the user does not say.
+        longest: longest side in the file's units.
+        category: its category, "" when unknown.
+        unit: the user's unit: m, cm, mm, in or ft; "" when the user states none.
+        size_m: the user's longest side [m]; 0 when the user states none.
         declared: metres per unit as the file's format defines; 0 when it does not.
-        guessed: whether the category is but a word in a file's name: too little to rescale by.
-        binding: whether that is beyond doubt, as in a robot description, whatever the category says.
+        guessed: whether the category is only a word in the file's name, which does not justify rescaling.
+        binding: whether `declared` is certain, as in a robot description, whatever the category says.
 
     Raises:
         AssetError: no plausible size was found.
@@ -127,7 +127,7 @@ def resolve(
 
 
 def _beside(size: float, category: str) -> str:
-    """A remark where a declared size is none that things of a kind have."""
+    """A remark if a declared size is unusual for its category."""
     expected = prior(category)
     if expected is None or _fits(size, expected):
         return ""

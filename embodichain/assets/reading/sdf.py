@@ -1,7 +1,7 @@
-"""Reads SDFormat, the descriptions of Gazebo: links become bodies, joints keep all that they say.
+"""Reads SDFormat, the description format of Gazebo: links become bodies, and joints keep all their stated values.
 
-Gazebo's own parser is C++ and not to be had from the package registry for every Python, so that this is written against our own
-tracking XML: what is not asked for is listed. Frames follow the format's pose semantics; see `sdf_frames`.
+Gazebo's own parser is written in C++, and the package registry does not have it for every Python, so this reader is our own. Its
+XML tracks what was read, and everything unread is listed. Frames follow the format's pose semantics; see `sdf_frames`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embodichain.assets.families.parts import Fate, Kept, Part
+from embodichain.assets.families.parts import Kept, Part, Preservation
 from embodichain.assets.reading import mechanisms
 from embodichain.assets.reading.mesh_files import Reading, check
 from embodichain.assets.reading.sdf_frames import Frames
@@ -26,14 +26,14 @@ from embodichain.types.poses import compose, inverse
 _SLIDING = ("prismatic",)
 _TURNING = ("revolute", "continuous", "ball", "universal", "revolute2", "screw")
 _ENDLESS = 1e15
-"""Limits beyond that are none: the format's default is 1e16."""
+"""Limits beyond this count as none; the format's default is 1e16."""
 
 
 def read_sdf(path: Path) -> Reading:
-    """The bodies and joints of an SDF file; the first link of a static model is bolted down, the others are one with it.
+    """The bodies and joints of an SDF file. The first link of a static model is bolted down, and its other links are one with it.
 
     Raises:
-        AssetError: the file is no SDF, names what it does not hold, or refers to a mesh that is not there.
+        AssetError: the file is no SDF, refers to elements that it does not contain, or to a mesh that does not exist.
     """
     check(path, (".sdf",))
     root = Node(parse(path))
@@ -44,7 +44,7 @@ def read_sdf(path: Path) -> Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Tie:
-    """What a link hangs on: the parent's name ("" is the world), the joint's element and name, and its kind as it will be."""
+    """How a link is attached: the parent's name ("" for the world), the joint's element and name, and its resulting kind."""
 
     name: str
     parent: str
@@ -52,11 +52,11 @@ class _Tie:
     kind: str
     joint: Node | None = None
     turned: bool = False
-    """Whether the file has it the other way round: it moves against its axis then."""
+    """Whether the file has parent and child the other way round; the joint then moves against its axis."""
 
 
 class _World:
-    """One file while it is read."""
+    """Converts one file."""
 
     def __init__(self, frames: Frames) -> None:
         self.frames, self.rows, self.warnings = frames, list[Kept](), list[str]()
@@ -102,11 +102,11 @@ class _World:
         )  # fmt: skip
 
     def _row(self, of: str, what: str, stated: float | str | tuple[float, float], written: float | str | None, reason: str) -> None:
-        fate = Fate.DROPPED if written is None else Fate.CHANGED
+        fate = Preservation.DROPPED if written is None else Preservation.CHANGED
         self.rows.append(Kept(of=of, what=what, stated=stated, written=written, fate=fate, reason=reason))
 
     def _shaped(self, parts: list[Part], joints: list[Joint]) -> tuple[list[Part], list[Joint]]:
-        """Without the things of which there is nothing to see or touch, such as a plane."""
+        """Leaves out links with neither geometry nor a joint to another link, such as infinite planes; adds a row for each."""
         seen = {part.name for part in parts if len(part.mesh.faces)}
         if not seen:
             raise AssetError(f"read: {self.frames.path.name} has no shape: give a link a visual or collision geometry")
@@ -120,14 +120,14 @@ class _World:
     # ------------------------------------------------------------------------------------------------------------- joints
 
     def _tie(self) -> None:
-        """Finds out which link hangs on which."""
+        """Finds the parent of every link."""
         for scoped, (joint, scope) in self.frames.joints.items():
             kind, name = joint.get("type") or "", self.links.name(scoped)
             if kind not in (*_SLIDING, *_TURNING, "fixed"):
                 self._row(name, "joint", kind, None, "no counterpart in the asset")
                 continue
             parent, child = (self.frames.link_of(scope, joint, end) for end in ("parent", "child"))
-            turned = not child  # the world hangs on nothing
+            turned = not child  # the world cannot be a child
             if turned:
                 parent, child = child, parent
             if not child or child in self.ties:
@@ -143,7 +143,7 @@ class _World:
             self.ties[other] = _Tie(name=f"{other}_weld", parent=first, child=other, kind="fixed")
 
     def _displaced(self, tie: _Tie) -> Pose:
-        """How a joint that is locked away from zero moves what hangs on it, seen from the world."""
+        """The displacement of the child of a joint that is locked away from zero, in the world frame."""
         axis, kind = (tie.joint.find("axis"), tie.joint.get("type")) if tie.joint is not None else (None, "")
         if tie.kind != "fixed" or axis is None or kind not in ("revolute", "prismatic"):
             return Pose()
@@ -153,7 +153,7 @@ class _World:
         return compose(about, compose(free.motion(self._limits(axis, tie.name)[0]), inverse(about)))
 
     def _axis(self, tie: _Tie, axis: Node | None) -> Vec3:
-        """What a joint moves its child about or along, seen from the world."""
+        """The axis about or along which a joint moves its child, in the world frame."""
         x, y, z = self.frames.axis(tie.name, axis)
         return (-x, -y, -z) if tie.turned else (x, y, z)
 
@@ -168,7 +168,7 @@ class _World:
         return found[0], found[1]
 
     def _joint(self, tie: _Tie, owner: Mapping[str, str], places: Mapping[str, Pose]) -> tuple[list[Part], list[Joint]]:
-        """The joints that a body hangs on, and bodies between them."""
+        """The joints that carry a body, and the bodies between them."""
         name, child = self.links.name(tie.name), self.links.name(tie.child)
         parent = self.links.name(owner[tie.parent]) if tie.parent else ""
         if tie.kind == "fixed" or tie.joint is None:
@@ -190,7 +190,7 @@ class _World:
         return list(chain.bodies), list(chain.joints)
 
     def _driven(self, joint: Joint, tie: _Tie, axis: Node | None) -> Joint:
-        """A joint about or along one axis, with its limits, what drives it and what hinders it."""
+        """A joint about or along one axis, with its limits, drive and resistance."""
         of, where = joint.name, f"of joint {joint.name!r}"
         into_child = inverse(self.frames.pose(tie.child)).quaternion
         x, y, z = (float(value) for value in rotate(into_child, np.array(self._axis(tie, axis))))
@@ -219,7 +219,7 @@ class _World:
         )  # fmt: skip
 
     def _strongest(self, limit: Node | None, tag: str, where: str) -> float:
-        """What a drive can do at most, as stated; -1, as the format has it, where that is nothing or infinite."""
+        """The limit of a drive as stated; -1, which the format uses for none, when it is missing or infinite."""
         entry = limit.find(tag) if limit is not None else None
         endless = limit is None or entry is None or entry.text().strip().lower().lstrip("+") in ("inf", "infinity")
         return -1.0 if endless or limit is None else limit.inner(tag, 1, (-1.0,), where)[0]
@@ -230,7 +230,7 @@ class _World:
         return max(value, 0.0)
 
     def _most(self, value: float, what: str, of: str) -> float:
-        """What a drive can do at most: a negative number is no limit, by the format; with zero nothing could move it."""
+        """The limit of a drive. By the format, a negative number means no limit; with zero the drive could move nothing."""
         if value == 0.0:
             self._row(of, what, value, None, "nothing could move it: taken as unlimited")
         return value if 0.0 < value < _ENDLESS else math.inf

@@ -1,4 +1,4 @@
-"""The frames of an SDF file: models within models, files that it includes, and where everything is."""
+"""The frames of an SDF file: nested models, included files, and the poses of everything in them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from embodichain.types import Pose, rotate
 from embodichain.types.poses import compose
 
 _MOST_FILES = 32
-"""Files within each other."""
+"""Largest depth of files that include each other."""
 _MOST_MODELS = 10_000
-"""Models of one file, with those that it includes, however often: few files can include each other very many times."""
+"""Largest number of models in a file with everything it includes, because a few files can include each other very often."""
 _AXES_OF_JOINTS = (1, 5)
-"""Version of the format from which an axis is seen from its joint; before, from the model."""
+"""Version of the format since which an axis is given in its joint's frame; before, it was given in the model's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A link: its element, the model and the file it stands in, and whether its model is static."""
+    """A link: its element, the model and the file that contain it, and whether its model is static."""
 
     node: Node
     scope: str
@@ -36,7 +36,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """The pose of a frame, and the frame that it is seen from, as a scope calls it."""
+    """The pose of a frame, and the name in a scope of the frame that the pose is relative to."""
 
     pose: Pose
     scope: str
@@ -50,13 +50,13 @@ class Frames:
         self.path = path
         self.links: dict[str, Link] = {}
         self.joints: dict[str, tuple[Node, str]] = {}
-        """Element and scope."""
+        """Element and scope of each joint."""
         self.models: list[str] = []
-        # Names are looked up when they are asked for: what they mean may stand further below.
+        # Names are resolved on demand, because an element may refer to a later one.
         self._places: dict[str, _Place] = {}
-        self._of_joints: dict[str, _Place] = {}  # a joint may be called as a link is
-        self._attached: dict[str, tuple[str, str]] = {}  # what a frame that is no link moves with: scope, and name there
-        self._versions: dict[str, tuple[int, ...]] = {}  # of the file that each model stands in
+        self._of_joints: dict[str, _Place] = {}  # joints have a table of their own, because a joint may have the name of a link
+        self._attached: dict[str, tuple[str, str]] = {}  # the link or frame that each frame moves with: scope, and name in it
+        self._versions: dict[str, tuple[int, ...]] = {}  # version of the file that contains each model
         self._roots: dict[Path, Node] = {path.resolve(): root}
         self._taken = 0
         for place in (root, *root.findall("world")):
@@ -68,11 +68,11 @@ class Frames:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that were included, each once."""
+        """The included files, each once."""
         return tuple(self._roots)[1:]
 
     def scoped(self, scope: str, name: str) -> str:
-        """The full name of what a model calls `name`; raises AssetError when there is none."""
+        """The full name of what a model calls `name`; raises AssetError when it does not exist."""
         if name == "world":
             return ""
         full = scope if name in ("", "__model__") else f"{scope}::{name}" if scope else name
@@ -83,10 +83,10 @@ class Frames:
         return full
 
     def link_of(self, scope: str, joint: Node, end: str) -> str:
-        """The link that an end of a joint names, "" for the world; of a model or a frame the link that it stands for.
+        """The link at an end of a joint, "" for the world; for a model or a frame the link that it stands for.
 
         Raises:
-            AssetError: there is no such frame, or it is attached to itself, in a circle.
+            AssetError: the frame does not exist, or is attached to itself in a circle.
         """
         element = joint.find(end)
         full, seen = self.scoped(scope, element.text() if element is not None else "?"), set[str]()
@@ -99,15 +99,15 @@ class Frames:
         return full
 
     def pose(self, name: str) -> Pose:
-        """Where a frame is, seen from the world; raises AssetError when frames are seen from each other in a circle."""
+        """The pose of a frame in the world frame; raises AssetError when poses refer to each other in a circle."""
         return self._pose(name, self._places.get(name))
 
     def pose_of_joint(self, name: str) -> Pose:
-        """The same of a joint, which a link may be called like."""
+        """The pose of a joint, which may have the same name as a link."""
         return self._pose(name, self._of_joints[name])
 
     def axis(self, joint: str, axis: Node | None) -> tuple[float, float, float]:
-        """The unit vector of a joint's axis, seen from the world; Z where none is stated."""
+        """The unit vector of a joint's axis in the world frame; Z when none is stated."""
         scope = self.joints[joint][1]
         tag = axis.find("xyz") if axis is not None else None
         values = np.array((0.0, 0.0, 1.0) if axis is None or tag is None else axis.inner("xyz", 3, (), f"of joint {joint!r}"))
@@ -121,7 +121,7 @@ class Frames:
         return x, y, z
 
     def welded(self, tied: Container[str]) -> Iterator[tuple[str, str]]:
-        """Of every static model, its first link that hangs on nothing and each other such one, which cannot move against it."""
+        """For every static model, pairs of its first link without a parent and each other one, which cannot move relative to it."""
         for model in self.models:
             links = [
                 name for name, link in self.links.items() if name.startswith(f"{model}::") and link.static and name not in tied
@@ -129,7 +129,7 @@ class Frames:
             yield from ((links[0], other) for other in links[1:])
 
     def unread(self) -> Iterator[Kept]:
-        """A row for everything that nobody asked for."""
+        """One row for each element or attribute that was not read."""
         for root in self._roots.values():
             yield from root.unread("no counterpart in the asset")
 
@@ -147,7 +147,7 @@ class Frames:
         self, model: Node, above: str, within: tuple[Path, ...], version: tuple[int, ...], *, static: bool, name: str = "",
         pose: tuple[Pose, str] | None = None,
     ) -> None:  # fmt: skip
-        """A model and all within it; an include may give it another name and pose."""
+        """Adds a model and everything in it; an include may give it another name and pose."""
         self._taken += 1
         if self._taken > _MOST_MODELS:
             raise AssetError(f"read: {self.path.name} holds more than {_MOST_MODELS} models, with those that it includes")
@@ -212,24 +212,24 @@ class Frames:
 
 
 def _place(stated: tuple[Pose, str], scope: str, usual: str) -> _Place:
-    """Where an element is: seen from what its pose names, or else from what its scope calls `usual`."""
+    """The pose of an element: relative to the frame that it names, otherwise to the one that its scope calls `usual`."""
     return _Place(pose=stated[0], scope=scope, above=stated[1] or usual)
 
 
 def included(path: Path, uri: str) -> Path | None:
-    """The file that a name means: itself, or the model in the folder it names."""
+    """The file that a URI refers to: the file itself, or the model in the folder."""
     found = (locate(path, name)[0] for name in (uri, f"{uri.rstrip('/')}/model.sdf"))
     return next((file for file in found if file is not None), None)
 
 
 def files_of(path: Path) -> set[Path]:
-    """The meshes, textures and other descriptions that an SDF file refers to and that are there."""
+    """The existing meshes, textures and other descriptions that an SDF file refers to."""
     names = (e.text.strip() for e in parse(path).iter() if e.tag in ("uri", "albedo_map", "normal_map") and e.text)
     return {file for name in names if (file := included(path, name)) is not None}
 
 
 def pose_of(node: Node) -> tuple[Pose, str]:
-    """The pose that an element states, and the frame that it names for it, "" for the usual one."""
+    """The stated pose of an element, and the frame that it is relative to, "" for the usual one."""
     entry = node.find("pose")
     if entry is None:
         return Pose(), ""
@@ -253,6 +253,6 @@ def _true(node: Node | None, tag: str) -> bool:
 
 
 def _version(root: Node) -> tuple[int, ...]:
-    """Of the format, as whole numbers: 1.12 comes after 1.5."""
+    """The version of the format as integers, because 1.12 comes after 1.5."""
     text = (root.get("version") or "").strip()
     return tuple(int(word) for word in text.split(".")) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})*", text) else (1, 7)

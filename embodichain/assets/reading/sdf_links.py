@@ -1,4 +1,4 @@
-"""Links of an SDF file as bodies: what is seen of them, what they collide with, how they rub and what they weigh."""
+"""Converts links of an SDF file into bodies: visible and collision geometry, surface properties and masses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embodichain.assets.families.parts import Fate, Finish, Kept, Look, Part, Stated, Touch
+from embodichain.assets.families.parts import Finish, Kept, Look, Part, Preservation, Stated, Touch
 from embodichain.assets.geometry.shapes import drawn, moved
 from embodichain.assets.reading import described
 from embodichain.assets.reading.inertials import Inertial, together
@@ -24,24 +24,24 @@ _MOMENTS = ("ixx", "iyy", "izz", "ixy", "ixz", "iyz")
 
 
 class Links:
-    """Makes bodies of links; what there is to say of them goes to `rows` and `warnings`."""
+    """Converts links into bodies; remarks are added to `rows` and `warnings`."""
 
     def __init__(self, frames: Frames, rows: list[Kept], warnings: list[str]) -> None:
         self.frames, self.rows, self.warnings = frames, rows, warnings
         self._meshes: dict[Path, described.Meshes] = {}
 
     def name(self, scoped: str) -> str:
-        """What a link or joint is called: without its model where the file has only that."""
+        """Name of a link or joint, without its model if the file has only one."""
         words = scoped.split("::")
         return "_".join(words[1:] if len(self.frames.models) == 1 else words)
 
     def files(self) -> Iterator[Path]:
-        """The mesh files that were read, and those that they refer to."""
+        """The mesh files that were read, and the files that they refer to."""
         for meshes in self._meshes.values():
             yield from meshes.files
 
     def part(self, link: str, members: Sequence[str], places: Mapping[str, Pose]) -> Part:
-        """The body of a link and of those that are fixed to it, each in its place, seen from the world."""
+        """The body of a link and of the links fixed to it, each at its place in the world frame."""
         looks: list[Look] = []
         colliders: list[Mesh] = []
         inertials: list[Inertial] = []
@@ -73,7 +73,7 @@ class Links:
         return part
 
     def _place(self, entry: Node, link: str) -> Pose:
-        """Where an element of a link is, seen from that link."""
+        """The pose of an element of a link, relative to the link."""
         pose, relative = pose_of(entry)
         if not relative:
             return pose
@@ -100,11 +100,13 @@ class Links:
             inertia = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
         if not 0.0 < mass < np.inf:
             stated = mass if np.isfinite(mass) else str(mass)
-            self.rows.append(Kept(of=self.name(link), what="mass", stated=stated, fate=Fate.DROPPED, reason="nothing weighs that"))
+            self.rows.append(
+                Kept(of=self.name(link), what="mass", stated=stated, fate=Preservation.DROPPED, reason="nothing weighs that")
+            )
             return []
         if inertia is not None and not np.isfinite(inertia).all():
             reason = "it is not finite"
-            self.rows.append(Kept(of=self.name(link), what="inertia", stated="nan", fate=Fate.DROPPED, reason=reason))
+            self.rows.append(Kept(of=self.name(link), what="inertia", stated="nan", fate=Preservation.DROPPED, reason=reason))
             inertia = None
         stated = inertia is not None or entry.find("pose") is not None
         return [Inertial(mass=mass, center_of_mass=(0.0, 0.0, 0.0) if stated else None, inertia=inertia).moved(place)]
@@ -120,7 +122,7 @@ class Links:
         return replace(shape, finishes=finishes, finish=np.zeros(len(shape.mesh.faces), np.int32), colors=None)
 
     def _shape(self, entry: Node, link: str, meshes: described.Meshes) -> Shape | Look | None:
-        """An analytic shape or a mesh; None where it is no solid, and a row."""
+        """An analytic shape or a mesh; None, with a row, if it is not a solid."""
         entry.get("name")
         geometry, where = entry.find("geometry"), f"of link {link!r}"
         shape = geometry.first() if geometry is not None else None
@@ -138,15 +140,15 @@ class Links:
             solid = Shape(kind=ShapeKind(shape.tag), size=(radius, length, 0.0))
             return self._solid(solid, (radius,) if ball else (radius, length), entry, link)
         what, reason = f"{entry.tag} {shape.tag}", "no solid of a loose thing"
-        self.rows.append(Kept(of=self.name(link), what=what, stated=shape.tag, fate=Fate.DROPPED, reason=reason))
+        self.rows.append(Kept(of=self.name(link), what=what, stated=shape.tag, fate=Preservation.DROPPED, reason=reason))
         return None
 
     def _solid(self, shape: Shape, sizes: Sequence[float], entry: Node, link: str) -> Shape | None:
-        """A shape, where all its sizes are above zero; else a row, as of a URDF."""
+        """A shape if all its sizes are positive; otherwise None, with a row, as for URDF."""
         if min(sizes) > 0.0:
             return shape
         stated, reason = f"{shape.kind} of size {' '.join(f'{size:g}' for size in sizes)}", "no solid: a size is not above zero"
-        self.rows.append(Kept(of=self.name(link), what=entry.tag, stated=stated, fate=Fate.DROPPED, reason=reason))
+        self.rows.append(Kept(of=self.name(link), what=entry.tag, stated=stated, fate=Preservation.DROPPED, reason=reason))
         return None
 
     def _color(self, material: Node | None, link: str) -> Color | None:
@@ -157,5 +159,7 @@ class Links:
         red, green, blue, *alpha = (min(max(v, 0.0), 1.0) for v in material.inner("diffuse", count, (), f"of link {link!r}"))
         if alpha == [0.0]:
             reason = "nothing would be seen of it: taken as opaque"
-            self.rows.append(Kept(of=self.name(link), what="alpha", stated=0.0, written=1.0, fate=Fate.CHANGED, reason=reason))
+            self.rows.append(
+                Kept(of=self.name(link), what="alpha", stated=0.0, written=1.0, fate=Preservation.CHANGED, reason=reason)
+            )
         return (red, green, blue, (alpha or [1.0])[0] or 1.0)

@@ -1,4 +1,4 @@
-"""What mesh files say of looks and movement that an asset has no word for: a row for each, so that nothing is lost unheard."""
+"""Rows for the looks and animations in mesh files that an asset cannot represent, so that nothing is lost silently."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from embodichain.assets.families.parts import Fate, Kept
+from embodichain.assets.families.parts import Kept, Preservation
 from embodichain.errors import AssetError
 
 _PICTURE = re.compile(r"^\s*(map_\w+|bump|disp|decal|refl|norm)\s+(.+?)\s*$", re.IGNORECASE)
 OPTIONS = re.compile(r"^(?:-[A-Za-z]\w*\s+(?:(?:on|off|[-+\d.eE]+)\s+)*)+")
-"""Options that may stand before the name of a picture in a material of an OBJ file."""
+"""Options that may precede the name of an image in a material of an OBJ file."""
 _SEEN = {"KHR_mesh_quantization", "EXT_texture_webp"}
-"""Extensions of glTF that change nothing of what is kept."""
+"""Extensions of glTF that do not affect what is kept."""
 _PACKED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
 """Extensions without which a file's meshes cannot be read."""
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tga", ".tif", ".tiff", ".gif", ".ktx2")
@@ -87,7 +87,7 @@ def _of_picture(name: str, data: bytes) -> Iterator[Kept]:
 
 
 def _dropped(of: str, what: str, stated: str | float, reason: str) -> Kept:
-    return Kept(of=of, what=what, stated=stated, fate=Fate.DROPPED, reason=reason)
+    return Kept(of=of, what=what, stated=stated, fate=Preservation.DROPPED, reason=reason)
 
 
 def _of_materials(file: Path) -> Iterator[Kept]:
@@ -107,7 +107,7 @@ def _of_materials(file: Path) -> Iterator[Kept]:
 
 
 def _content(path: Path) -> Mapping[str, Any]:
-    """What a glTF file says of itself; nothing where that is no JSON, which other readers refuse."""
+    """The JSON part of a glTF file; empty if it is not valid JSON, which other readers refuse."""
     try:
         if path.suffix.lower() == ".gltf":
             return json.loads(path.read_text(encoding="utf-8"))

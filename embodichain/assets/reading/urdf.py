@@ -1,8 +1,8 @@
-"""Reads URDF: links become bodies with the masses and colliders they state, joints keep all that they say.
+"""Reads URDF: links become bodies with their stated masses and colliders, and joints keep all their stated values.
 
-Links joined by fixed joints are one body. Lengths are metres and Z is up, as the format defines. Written against our own tracking
-XML rather than a parser library, for those forget what they do not know, and nobody could list it: see docs/decisions.md. What
-this file does not ask for is listed by name.
+Links connected by fixed joints become one body. Lengths are in metres and Z is up, as the format defines. The reader is our own,
+because parser libraries silently drop what they do not know; see docs/decisions.md. Its XML tracks what was read, and everything
+unread is listed by name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embodichain.assets.families.parts import Fate, Finish, Kept, Look, Part, Stated, Touch
+from embodichain.assets.families.parts import Finish, Kept, Look, Part, Preservation, Stated, Touch
 from embodichain.assets.geometry.shapes import drawn, moved
 from embodichain.assets.reading import described, mechanisms
 from embodichain.assets.reading.inertials import Inertial, together
@@ -39,7 +39,7 @@ def read_urdf(path: Path) -> Reading:
     """The bodies and joints of a URDF file.
 
     Raises:
-        AssetError: the file is no URDF, names what it does not hold, refers to a mesh that is not there, or is no tree.
+        AssetError: the file is no URDF or no tree, refers to elements that it does not contain, or to a mesh that does not exist.
     """
     check(path, (".urdf",))
     root = Node(parse(path))
@@ -49,7 +49,7 @@ def read_urdf(path: Path) -> Reading:
 
 
 def mesh_files_of(path: Path) -> set[Path]:
-    """The mesh and texture files that a URDF refers to and that are there; raises AssetError when it is no XML."""
+    """The existing mesh and texture files that a URDF refers to; raises AssetError when it is no XML."""
     found = set[Path]()
     for element in parse(path).iter():
         name = element.get("filename") if element.tag in ("mesh", "texture") else None
@@ -60,7 +60,7 @@ def mesh_files_of(path: Path) -> set[Path]:
 
 
 class _Robot:
-    """One file while it is read."""
+    """Converts one file."""
 
     def __init__(self, robot: Node, path: Path) -> None:
         robot.get("name"), robot.get("version")
@@ -103,7 +103,7 @@ class _Robot:
             order += [child for child, (_, parent) in self.joints.items() if parent == name]
         if len(order) != len(self.links):
             raise AssetError(f"read: links {sorted(set(self.links) - set(order))} of {self.path.name} hang on no root")
-        owner: dict[str, str] = {}  # the link that a link belongs to: itself, or the one it is fixed to
+        owner: dict[str, str] = {}  # the link that represents each link: itself, or the one to which it is fixed
         in_owner: dict[str, Pose] = {}
         in_asset: dict[str, Pose] = {}
         for name in order:
@@ -144,7 +144,7 @@ class _Robot:
         return _KINDS[kind] is JointKind.FIXED
 
     def _locked_at(self, joint: Node) -> Pose:
-        """Where a joint whose limits leave one position holds its link, seen from where it has it at zero."""
+        """The pose of the child of a joint whose limits allow a single position, relative to its pose at zero."""
         limit, axis = joint.find("limit"), joint.find("axis")
         if limit is None or joint.get("type") not in ("revolute", "prismatic"):
             return Pose()
@@ -159,16 +159,21 @@ class _Robot:
 
     def _fixed_row(self, joint: Node, link: str, body: str) -> None:
         row = Kept(
-            of=link, what="link", stated=link, written=body, fate=Fate.CHANGED, reason="fixed joint: one body with its parent"
+            of=link,
+            what="link",
+            stated=link,
+            written=body,
+            fate=Preservation.CHANGED,
+            reason="fixed joint: one body with its parent",
         )
         self.rows.append(row)
         for ignored in ("axis", "limit", "dynamics", "safety_controller", "calibration"):
-            for entry in joint.findall(ignored):  # of a joint that cannot move
+            for entry in joint.findall(ignored):  # these have no effect on a joint that cannot move
                 for name in entry.element.attrib:
                     entry.get(name)
 
     def _joint(self, child: str, owner: Mapping[str, str], pose: Pose) -> tuple[list[Part], list[Joint]]:
-        """The joints that a body hangs on, and bodies between them."""
+        """The joints that carry a body, and the bodies between them."""
         element, above = self.joints[child]
         kind, name = element.get("type") or "", element.get("name") or f"joint_{child}"
         parent = "" if above == "world" else owner[above]
@@ -192,7 +197,7 @@ class _Robot:
             lower, upper = (limit.number(end, 0.0, where) for end in ("lower", "upper"))
             if lower > upper:
                 reason = "the lower limit is above the upper one: unlimited, as Bullet reads it"
-                row = Kept(of=name, what="limits", stated=(lower, upper), written="none", fate=Fate.CHANGED, reason=reason)
+                row = Kept(of=name, what="limits", stated=(lower, upper), written="none", fate=Preservation.CHANGED, reason=reason)
                 self.rows.append(row)
                 lower, upper = -math.inf, math.inf
         if limit is not None:
@@ -209,14 +214,21 @@ class _Robot:
             damping=self._positive(damping, "damping", name), friction=self._positive(friction, "friction", name),
             effort=self._limit(effort, "effort", name), velocity=self._limit(velocity, "velocity", name), mimic=leader,
         )  # fmt: skip
-        if kind in ("planar", "spherical"):  # the latter by Bullet, which has balls in URDF
+        if kind in ("planar", "spherical"):  # the latter is Bullet's extension of URDF by ball joints
             chain = mechanisms.planar(joint, pose) if kind == "planar" else mechanisms.ball(joint, pose)
             self.rows += chain.fidelity
             return list(chain.bodies), list(chain.joints)
         if lower == upper:
             reason = "its limits leave one position: it is locked there"
             self.rows.append(
-                Kept(of=name, what="joint", stated=f"{kind} {lower}..{upper}", written="fixed", fate=Fate.CHANGED, reason=reason)
+                Kept(
+                    of=name,
+                    what="joint",
+                    stated=f"{kind} {lower}..{upper}",
+                    written="fixed",
+                    fate=Preservation.CHANGED,
+                    reason=reason,
+                )
             )
             return [], [Joint(name=name, kind=JointKind.FIXED, parent=parent, child=child)]
         return [], [joint]
@@ -228,15 +240,15 @@ class _Robot:
 
     def _positive(self, value: float, what: str, joint: str) -> float:
         if value < 0.0:
-            self.rows.append(Kept(of=joint, what=what, stated=value, written=0.0, fate=Fate.CHANGED, reason="negative"))
+            self.rows.append(Kept(of=joint, what=what, stated=value, written=0.0, fate=Preservation.CHANGED, reason="negative"))
         return max(value, 0.0)
 
     def _limit(self, value: float, what: str, joint: str) -> float:
-        """A limit of a drive; not positive, as exporters write it for unknown, is none."""
+        """A limit of a drive; exporters write numbers that are not positive for unknown limits, so those count as none."""
         if value > 0.0:
             return value
         self.rows.append(
-            Kept(of=joint, what=what, stated=value, fate=Fate.DROPPED, reason="nothing could move it: taken as unlimited")
+            Kept(of=joint, what=what, stated=value, fate=Preservation.DROPPED, reason="nothing could move it: taken as unlimited")
         )
         return math.inf
 
@@ -262,7 +274,7 @@ class _Robot:
             touches += [touch] * fresh
             if not fresh and member != name and touch != Touch():
                 reason = "a link without collision geometry touches nothing"
-                self.rows.append(Kept(of=member, what="surface", stated=str(touch), fate=Fate.DROPPED, reason=reason))
+                self.rows.append(Kept(of=member, what="surface", stated=str(touch), fate=Preservation.DROPPED, reason=reason))
         inertial = together(inertials)
         stated = Stated(
             mass=inertial.mass if inertial else None,
@@ -282,7 +294,7 @@ class _Robot:
         mass = weight.number("value", 0.0, where, finite=False)
         if not 0.0 < mass < math.inf:
             stated = mass if math.isfinite(mass) else str(mass)
-            self.rows.append(Kept(of=link, what="mass", stated=stated, fate=Fate.DROPPED, reason="nothing weighs that"))
+            self.rows.append(Kept(of=link, what="mass", stated=stated, fate=Preservation.DROPPED, reason="nothing weighs that"))
             for name in ("ixx", "ixy", "ixz", "iyy", "iyz", "izz") if moments else ():
                 moments.get(name) if moments else None
             self._pose(entry)
@@ -293,14 +305,16 @@ class _Robot:
             six = tuple(moments.number(name, 0.0, where, finite=False) for name in names)
             inertia = np.array([[six[0], six[1], six[2]], [six[1], six[3], six[4]], [six[2], six[4], six[5]]])
             if not np.isfinite(inertia).all():
-                self.rows.append(Kept(of=link, what="inertia", stated=str(six), fate=Fate.DROPPED, reason="it is not finite"))
+                self.rows.append(
+                    Kept(of=link, what="inertia", stated=str(six), fate=Preservation.DROPPED, reason="it is not finite")
+                )
                 inertia = None
-        # Without an origin the centre of mass is the link's own, as the format defines; one who states no inertia states no centre.
+        # Without an origin, the centre of mass is the link's origin, as the format defines; without inertia, no centre is stated.
         center = (0.0, 0.0, 0.0) if inertia is not None or entry.find("origin") is not None else None
         return [Inertial(mass=mass, center_of_mass=center, inertia=inertia).moved(compose(place, self._pose(entry)))]
 
     def _touch(self, link: Node, name: str) -> Touch:
-        """What Bullet's `contact` says of a link's surface."""
+        """The surface properties that Bullet's `contact` element states for a link."""
         found, contact = {}, link.find("contact")
         for what in ("lateral_friction", "restitution") if contact is not None else ():
             tag = contact.find(what) if contact is not None else None
@@ -326,19 +340,19 @@ class _Robot:
         )
 
     def _felt(self, entry: Node, link: str) -> list[Mesh]:
-        """The collider of one collision geometry: analytic, or a mesh that need not be convex."""
+        """The collider of one collision geometry: an analytic shape, or a mesh that need not be convex."""
         shape = self._shape(entry, link)
         if shape is None:
             return []
         return [drawn(shape)] if isinstance(shape, Shape) else [self.meshes.look(*shape).mesh]
 
     def _shape(self, entry: Node, link: str) -> Shape | tuple[str, np.ndarray] | None:
-        """An analytic shape, or the name and scale of a mesh; None where it has no extent, and a row."""
+        """An analytic shape, or the name and scale of a mesh; None, with a row, if it has no extent."""
         geometry = entry.find("geometry")
         shape = geometry.first() if geometry is not None else None
         if shape is None:
             self.rows.append(
-                Kept(of=link, what=entry.tag, stated="no geometry", fate=Fate.DROPPED, reason="there is nothing of it")
+                Kept(of=link, what=entry.tag, stated="no geometry", fate=Preservation.DROPPED, reason="there is nothing of it")
             )
             return None
         where = f"of link {link!r}"
@@ -355,7 +369,9 @@ class _Robot:
             raise AssetError(f"read: geometry <{shape.tag}> {where}; available: box, cylinder, sphere, capsule, mesh")
         if min(size[: {"box": 3, "sphere": 1}.get(shape.tag, 2)]) <= 0.0:
             stated = f"{shape.tag} of size {size}"
-            row = Kept(of=link, what=entry.tag, stated=stated, fate=Fate.DROPPED, reason="it has no extent, and touches nothing")
+            row = Kept(
+                of=link, what=entry.tag, stated=stated, fate=Preservation.DROPPED, reason="it has no extent, and touches nothing"
+            )
             self.rows.append(row)
             return None
         return Shape(kind=ShapeKind(shape.tag), size=size)
@@ -376,12 +392,12 @@ class _Robot:
         if texture is not None:
             file = texture.get("filename") or ""
             reason = "a URDF's own texture has no coordinates to lie on"
-            self.rows.append(Kept(of=name, what="texture", stated=file[:200], fate=Fate.DROPPED, reason=reason))
+            self.rows.append(Kept(of=name, what="texture", stated=file[:200], fate=Preservation.DROPPED, reason=reason))
         if tag is not None:
             red, green, blue, alpha = (min(max(v, 0.0), 1.0) for v in tag.numbers("rgba", 4, GREY, f"of color of {name!r}"))
             if not alpha:
                 reason = "nothing would be seen of it: taken as opaque"
-                self.rows.append(Kept(of=name, what="alpha", stated=0.0, written=1.0, fate=Fate.CHANGED, reason=reason))
+                self.rows.append(Kept(of=name, what="alpha", stated=0.0, written=1.0, fate=Preservation.CHANGED, reason=reason))
             self.colors[name] = (red, green, blue, alpha or 1.0)
             return self.colors[name]
         return self.colors.get(name)

@@ -1,4 +1,4 @@
-"""Reads foreign USD files as sources: bodies with what they state, visible geometry, and joints, in the file's units and axes."""
+"""Reads USD files by other people: bodies with their stated values, visible geometry and joints, in the file's units and axes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.assets.families.parts import Fate, Kept, Look, Part, Stated, Touch
+from embodichain.assets.families.parts import Kept, Look, Part, Preservation, Stated, Touch
 from embodichain.assets.geometry.shapes import drawn
 from embodichain.assets.reading import mechanisms
 from embodichain.assets.reading.colliders import hull_of
@@ -24,7 +24,7 @@ from embodichain.types import Joint, JointKind, Mesh, Mimic, Pose, Quaternion, S
 from embodichain.types.poses import compose, inverse, matrix_of, quaternion_of
 
 if TYPE_CHECKING:
-    from embodichain.assets.usd.foreign import Foreign, ForeignBody, ForeignJoint, Piece
+    from embodichain.assets.usd.foreign import Foreign, ForeignBody, ForeignJoint, ForeignPiece
 
 FORMATS = (".usd", ".usda", ".usdc", ".usdz")
 _KINDS = {
@@ -35,17 +35,17 @@ _KINDS = {
 }
 _CONVEX = ("convexHull",)
 _PLAIN = ("", "none", "convexDecomposition", "meshSimplification")
-"""Ways to collide that mean the mesh itself."""
+"""Collision approximations that mean the mesh itself."""
 
 
 def read_usd(path: Path) -> Reading:
-    """The bodies and joints of a USD file; one body of all that is seen when it says nothing about physics.
+    """The bodies and joints of a USD file; without any physics in it, a single body of all visible geometry.
 
     Raises:
-        AssetError: the file cannot be opened, holds no geometry, or joins its bodies in a loop.
+        AssetError: the file cannot be opened, has no geometry, or connects its bodies in a loop.
     """
     check(path, FORMATS)
-    from embodichain.assets.usd import foreign as resolving  # brings pxr
+    from embodichain.assets.usd import foreign as resolving  # imports pxr
 
     foreign = resolving.resolve(path)
     resolving.refuse_empty(foreign, path)
@@ -53,7 +53,7 @@ def read_usd(path: Path) -> Reading:
 
 
 class _Stage:
-    """One file while it is read."""
+    """Converts one file."""
 
     def __init__(self, foreign: Foreign, path: Path) -> None:
         self.foreign, self.path = foreign, path
@@ -88,7 +88,7 @@ class _Stage:
         )  # fmt: skip
 
     def _drop(self, of: str, what: str, stated: str, reason: str) -> None:
-        self.rows.append(Kept(of=of, what=what, stated=stated, fate=Fate.DROPPED, reason=reason))
+        self.rows.append(Kept(of=of, what=what, stated=stated, fate=Preservation.DROPPED, reason=reason))
 
     # ------------------------------------------------------------------------------------------------------------- bodies
 
@@ -98,7 +98,7 @@ class _Stage:
         if not np.allclose(stretch, 1.0, atol=1e-6):
             reason = "a body has no scale: it was taken into what hangs on it"
             stated = (float(stretch[0]), float(stretch[1]), float(stretch[2]))
-            self.rows.append(Kept(of=name, what="scale", stated=stated, written=1.0, fate=Fate.CHANGED, reason=reason))
+            self.rows.append(Kept(of=name, what="scale", stated=stated, written=1.0, fate=Preservation.CHANGED, reason=reason))
         center = body.center_of_mass
         if center is not None:
             x, y, z = (float(value) for value in np.asarray(center) * stretch)
@@ -118,9 +118,15 @@ class _Stage:
         return self._surfaces(name, body.pieces, world, pose, stated, body)
 
     def _surfaces(
-        self, name: str, found: tuple[Piece, ...], world: NDArray[np.float64], pose: Pose, stated: Stated, body: ForeignBody | None
+        self,
+        name: str,
+        found: tuple[ForeignPiece, ...],
+        world: NDArray[np.float64],
+        pose: Pose,
+        stated: Stated,
+        body: ForeignBody | None,
     ) -> Part:
-        """The part of some pieces, in the frame `world` ([4, 4], on row vectors)."""
+        """The part made of some pieces, in the frame `world` ([4, 4], on row vectors)."""
         back = np.asarray(np.linalg.inv(world), np.float64)
         looks = {piece.path: _look(piece, piece.matrix @ back) for piece in found}
         seen = [looks[piece.path] for piece in found if piece.visible] or list(looks.values())
@@ -138,15 +144,15 @@ class _Stage:
         self.rows += [row] if row else []
         return Part(name=name, mesh=look.mesh, material="", color=color, pose=pose, mass=stated.mass, look=look, stated=stated)
 
-    def _rubbing(self, name: str, found: tuple[Piece, ...], stated: Stated) -> Stated:
-        """With the surface that each collider states, and one density: that of the first that has one."""
+    def _rubbing(self, name: str, found: tuple[ForeignPiece, ...], stated: Stated) -> Stated:
+        """Adds the surface properties of each collider, and a single density: the first one that is stated."""
         solid = [piece for piece in found if piece.collides]
         kilogram = self.foreign.kilograms_per_unit
         densities = list(dict.fromkeys(piece.density * kilogram for piece in solid if piece.density))
         own = stated.density or (densities[0] if densities else None)
         if set(densities) - {own}:
             reason = "a body has one density: its own, else that of its first collider"
-            row = Kept(of=name, what="densities", stated=tuple(densities), written=own, fate=Fate.CHANGED, reason=reason)
+            row = Kept(of=name, what="densities", stated=tuple(densities), written=own, fate=Preservation.CHANGED, reason=reason)
             self.rows.append(row)
         touches = [
             Touch(static_friction=static, dynamic_friction=dynamic, restitution=bounce)
@@ -154,7 +160,7 @@ class _Stage:
         ]
         return replace(stated, density=own).touching(touches)
 
-    def _felt(self, name: str, found: tuple[Piece, ...], looks: Mapping[str, Look], back: NDArray[np.float64]) -> list[Mesh]:
+    def _felt(self, name: str, found: tuple[ForeignPiece, ...], looks: Mapping[str, Look], back: NDArray[np.float64]) -> list[Mesh]:
         hulls: list[Mesh] = []
         for piece in found:
             if not piece.collides:
@@ -172,7 +178,7 @@ class _Stage:
             made, row = hull_of(mesh, name)
             if piece.shape is not None:
                 reason = "scaled unevenly, it is no such shape any more: a hull of its points"
-                row = replace(row, what=str(piece.shape.kind), fate=Fate.CHANGED, reason=reason)
+                row = replace(row, what=str(piece.shape.kind), fate=Preservation.CHANGED, reason=reason)
             hulls.append(made)
             self.rows.append(row)
         return hulls
@@ -180,7 +186,7 @@ class _Stage:
     # ------------------------------------------------------------------------------------------------------------- joints
 
     def _tree(self) -> tuple[list[Joint], list[Part], dict[str, Pose]]:
-        """Joints from parents to children, bodies between them, and where every body is with its joints at zero."""
+        """Joints from parents to children, bodies between them, and the pose of every body with its joints at zero."""
         bodies = {body.path: body for body in self.foreign.bodies}
         poses = {path: _rigid(body.matrix)[0] for path, body in bodies.items()}
         waiting = []
@@ -199,7 +205,7 @@ class _Stage:
         self.titles |= _titles(names)
         while waiting:
             ready = [j for j in waiting if {j.parent, j.child} & reached or not {j.parent, j.child} <= bodies.keys()]
-            if not ready:  # a loop without a root: begin anywhere
+            if not ready:  # a loop without a root: begin at any body
                 reached.add(waiting[0].parent)
                 continue
             joint = ready[0]
@@ -232,10 +238,11 @@ class _Stage:
             joints += chain.joints
         return joints, carriers, poses
 
-    def _leaning(self, joint: ForeignJoint, made: Joint, pose: Pose, turn: NDArray[np.float64]) -> mechanisms.Chain:
-        """A ball joint as three hinges: about its axis endless, about each of the others with the limit of its own cone.
+    def _leaning(self, joint: ForeignJoint, made: Joint, pose: Pose, turn: NDArray[np.float64]) -> mechanisms.JointChain:
+        """A ball joint as three hinges: unlimited about its axis, and about the others with the limits of its cone.
 
-        To lean from X towards Y is to turn about Z, and so on round. `turn` is the joint's frame on the child.
+        Leaning from X towards Y is a rotation about Z, and so on cyclically. `turn` is the rotation of the joint's frame on the
+        child.
         """
         if not any(map(math.isfinite, joint.cones)):
             return mechanisms.ball(made, pose)
@@ -246,7 +253,7 @@ class _Stage:
         reason = "an elliptic cone: each of the two hinges across its axis has its own limit"
         written = ", ".join(f"{end:.6g}" for end in ends)
         self.rows.append(
-            Kept(of=made.name, what="cone limit", stated=(first, second), written=written, fate=Fate.CHANGED, reason=reason)
+            Kept(of=made.name, what="cone limit", stated=(first, second), written=written, fate=Preservation.CHANGED, reason=reason)
         )
         links = [
             replace(hinge, axis=_vec3(rotate(_quaternion(turn), np.asarray(hinge.axis))), lower=-end, upper=end)
@@ -261,14 +268,14 @@ class _Stage:
             reason = "the file shows the joint moved; an asset rests with its joints at zero"
             stated = f"{apart:.5g} units and {math.degrees(angle):.4g} degrees from zero"
             self.rows.append(
-                Kept(of=joint.path, what="joint position", stated=stated, written=0.0, fate=Fate.CHANGED, reason=reason)
+                Kept(of=joint.path, what="joint position", stated=stated, written=0.0, fate=Preservation.CHANGED, reason=reason)
             )
 
     def _joint(
         self, joint: ForeignJoint, names: Mapping[str, str], parent: str, child: str, place: NDArray[np.float64],
         turn: NDArray[np.float64], turned: bool,
     ) -> Joint:  # fmt: skip
-        """A joint seen from its child, on which its frame is `place` and `turn`."""
+        """A joint in its child's frame, in which its own frame has position `place` and rotation `turn`."""
         kind, name = _KINDS.get(joint.kind), names[joint.path]
         if kind is None:
             available = ", ".join(_KINDS)
@@ -281,7 +288,14 @@ class _Stage:
         if kind is not JointKind.FIXED and joint.lower == joint.upper:
             reason = "its limits leave one position: it is locked there"
             self.rows.append(
-                Kept(of=name, what="joint", stated=f"{joint.kind} {joint.lower}", written="fixed", fate=Fate.CHANGED, reason=reason)
+                Kept(
+                    of=name,
+                    what="joint",
+                    stated=f"{joint.kind} {joint.lower}",
+                    written="fixed",
+                    fate=Preservation.CHANGED,
+                    reason=reason,
+                )
             )
             kind = JointKind.FIXED
         if kind is JointKind.FIXED:
@@ -308,7 +322,7 @@ class _Stage:
 
 
 def _freed(joint: ForeignJoint) -> list[ForeignJoint]:
-    """A joint without a kind as simple ones along and about its axes; as a fixed one where all are locked; any other as it is."""
+    """A joint without a type as simple joints along and about its axes; fixed when all are locked; other joints unchanged."""
     if joint.kind != "Joint":
         return [joint]
     if not joint.freedoms:
@@ -324,13 +338,13 @@ def _freed(joint: ForeignJoint) -> list[ForeignJoint]:
 
 
 def _titles(names: Mapping[str, str]) -> dict[str, str]:
-    """What those prims are called that had to be numbered, by what they are called now."""
+    """Original names of prims that had to be numbered, by their new names."""
     last = {name: path.rpartition("/")[2] for path, name in names.items()}
     return {name: word for name, word in last.items() if word != name}
 
 
 def _rigid(matrix: NDArray[np.float64]) -> tuple[Pose, NDArray[np.float64]]:
-    """Where a prim is, without its scale, and the scale, negative along X where it mirrors; its matrix acts on row vectors."""
+    """The pose of a prim without its scale, and the scale, negative along X if it mirrors; the matrix acts on row vectors."""
     axes = matrix[:3, :3]
     stretch = np.maximum(np.linalg.norm(axes, axis=1), 1e-300)
     if np.linalg.det(axes / stretch[:, None]) < 0.0:
@@ -339,8 +353,8 @@ def _rigid(matrix: NDArray[np.float64]) -> tuple[Pose, NDArray[np.float64]]:
     return Pose(position=_vec3(matrix[3, :3]), quaternion=quaternion_of(turn)), stretch
 
 
-def _look(piece: Piece, matrix: NDArray[np.float64]) -> Look:
-    """A piece in its body's frame; an analytic shape keeps being one where its scale allows."""
+def _look(piece: ForeignPiece, matrix: NDArray[np.float64]) -> Look:
+    """The look of a piece in its body's frame; an analytic shape stays one if the scale allows it."""
     linear = matrix[:3, :3]
     if piece.shape is not None:
         shape = _placed(piece.shape, matrix)
@@ -357,12 +371,12 @@ def _look(piece: Piece, matrix: NDArray[np.float64]) -> Look:
 
 
 def _placed(shape: Shape, matrix: NDArray[np.float64]) -> Shape | None:
-    """A shape under a transform of turn, shift and scale; None where it is no such shape any more."""
+    """A shape after rotation, scaling and translation; None if the result is no such shape."""
     pose, stretch = _rigid(matrix)
     axes = matrix[:3, :3] / stretch[:, None]
     if not np.allclose(axes @ axes.T, np.eye(3), atol=1e-6):
         return None  # sheared
-    local = np.abs(np.asarray(matrix_of(shape.pose.quaternion)).T) @ np.abs(stretch)  # scales along the shape's own axes
+    local = np.abs(np.asarray(matrix_of(shape.pose.quaternion)).T) @ np.abs(stretch)  # scale factors along the shape's own axes
     a, b, c = shape.size
     x, y, z = (float(value) for value in local)
     even = math.isclose(x, y, rel_tol=1e-6)

@@ -1,4 +1,4 @@
-"""XML that remembers what was read of it: what nobody asked for is listed, so that no reader can overlook anything in silence."""
+"""XML that tracks what was read: everything unread is listed, so that no reader can overlook anything silently."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from embodichain.assets.families.parts import Fate, Kept
+from embodichain.assets.families.parts import Kept, Preservation
 from embodichain.errors import AssetError
 
 _DEEPEST = 200
-"""Elements within each other: descriptions nest their links (MJCF) some dozen deep, and readers call themselves at each step."""
+"""Largest nesting depth. MJCF nests links some dozen deep, and readers recurse at each level."""
 _SHOWN = 120
-"""Characters of what was not read that the table shows."""
+"""Number of characters of an unread element that the table shows."""
 
 
 def parse(path: Path) -> ElementTree.Element:
-    """The XML of a file, in whichever encoding.
+    """Parses an XML file in any encoding.
 
     Raises:
-        AssetError: it is malformed, nested too deeply, or declares a document type, whose entities could be bombs.
+        AssetError: it is malformed, nested too deeply, or declares a document type, whose entities could expand without limit.
     """
     text = path.read_bytes()
     if b"<?xml" in text and not text.startswith((b"<?xml", b"\xef\xbb\xbf<?xml")):
-        text = re.sub(rb"<\?xml[^>]*\?>", b"", text, count=1)  # a declaration that comes late says nothing that is needed
+        text = re.sub(rb"<\?xml[^>]*\?>", b"", text, count=1)  # a misplaced declaration contains nothing that is needed
     parser = ElementTree.XMLParser(target=_Strict(path))
     try:
         parser.feed(text)
@@ -35,7 +35,7 @@ def parse(path: Path) -> ElementTree.Element:
 
 
 class _Strict(ElementTree.TreeBuilder):
-    """Builds the tree, and refuses as soon as it is seen what a description needs not and what could harm its readers."""
+    """Builds the tree, and immediately refuses constructs that no description needs and that could harm readers."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class _Strict(ElementTree.TreeBuilder):
 
 
 class Node:
-    """An element whose attributes and children are marked as read when they are asked for."""
+    """An element whose attributes and children are marked as read when they are accessed."""
 
     def __init__(self, element: ElementTree.Element, seen: set[tuple[int, str]] | None = None) -> None:
         self.element = element
@@ -65,55 +65,55 @@ class Node:
 
     @property
     def tag(self) -> str:
-        """What kind of element it is."""
+        """The element's tag."""
         return self.element.tag
 
     def get(self, name: str, default: str | None = None) -> str | None:
-        """An attribute."""
+        """The value of an attribute."""
         self._seen.add((id(self.element), name))
         return self.element.get(name, default)
 
     def text(self) -> str:
-        """What stands between its tags."""
+        """The text between the element's tags."""
         return (self.element.text or "").strip()
 
     def find(self, tag: str) -> Node | None:
-        """The first child of a kind; further ones stay unread."""
+        """The first child with this tag; further ones remain unread."""
         found = self.element.find(tag)
         return None if found is None else Node(found, self._seen)
 
     def findall(self, tag: str) -> list[Node]:
-        """All children of a kind."""
+        """All children with this tag."""
         return [Node(found, self._seen) for found in self.element.findall(tag)]
 
     def first(self) -> Node | None:
-        """The first child of any kind."""
+        """The first child with any tag."""
         return Node(self.element[0], self._seen) if len(self.element) else None
 
     def numbers(self, name: str, count: int, default: tuple[float, ...], where: str, *, finite: bool = True) -> tuple[float, ...]:
-        """The numbers of an attribute; raises AssetError when there are not `count` ones, and finite ones unless told otherwise.
+        """The numbers of an attribute; raises AssetError unless there are `count` of them, finite ones unless `finite` is False.
 
-        An empty `default` says that it must be there.
+        With an empty `default` the attribute is required.
         """
         return _numbers(self.get(name), count, default, f"{name} {where}", finite=finite)
 
     def inner(self, tag: str, count: int, default: tuple[float, ...], where: str, *, finite: bool = True) -> tuple[float, ...]:
-        """The numbers between the tags of the first child of a kind, as `numbers` has those of an attribute."""
+        """The numbers in the text of the first child with this tag; otherwise as `numbers`."""
         child = self.find(tag)
         return _numbers(None if child is None else child.text(), count, default, f"<{tag}> {where}", finite=finite)
 
     def number(self, name: str, default: float | None, where: str, *, finite: bool = True) -> float:
-        """The one number of an attribute; without a `default` it must be there."""
+        """The single number of an attribute; without a `default` it is required."""
         return self.numbers(name, 1, () if default is None else (default,), where, finite=finite)[0]
 
     def unread(self, reason: str) -> Iterator[Kept]:
-        """A row for every element and attribute below that nobody asked for."""
+        """One row for each unread element and attribute below this one."""
         yield from self._unread(self.element, self.element.get("name", self.element.tag), reason)
 
     def _unread(self, element: ElementTree.Element, owner: str, reason: str) -> Iterator[Kept]:
         for name, value in element.attrib.items():
             if (id(element), name) not in self._seen:
-                yield Kept(of=owner, what=f"{element.tag} {name}", stated=value[:_SHOWN], fate=Fate.DROPPED, reason=reason)
+                yield Kept(of=owner, what=f"{element.tag} {name}", stated=value[:_SHOWN], fate=Preservation.DROPPED, reason=reason)
         for child in element:
             if not isinstance(child.tag, str):
                 continue  # a comment
@@ -122,7 +122,9 @@ class Node:
                 yield from self._unread(child, inner, reason)
             else:
                 text = ElementTree.tostring(child, encoding="unicode").strip()
-                yield Kept(of=inner, what=child.tag, stated=" ".join(text.split())[:_SHOWN], fate=Fate.DROPPED, reason=reason)
+                yield Kept(
+                    of=inner, what=child.tag, stated=" ".join(text.split())[:_SHOWN], fate=Preservation.DROPPED, reason=reason
+                )
 
 
 def _numbers(text: str | None, count: int, default: tuple[float, ...], where: str, *, finite: bool = True) -> tuple[float, ...]:

@@ -1,1 +1,1 @@
-"""USD files of assets: writing, reading back, and what our checks and the public validators say of them."""
+"""USD files of assets: writing, reading back, our own checks, and the public validators."""

@@ -1,7 +1,7 @@
-"""Assets as OpenUSD files: written per the delivery checklist and read back to 1e-6.
+"""Writes assets as OpenUSD files according to the delivery checklist, and reads them back with an accuracy of 1e-6.
 
 Layout: `/<name>` (component, default prim) holds one Xform per body, never nested; under a body its `visual` mesh,
-`collision/hull_*` meshes of guide purpose and `affordances/*`; beside the bodies `joints`, `materials` (physics) and `looks`.
+`collision/hull_*` meshes of guide purpose, and `affordances/*`; beside the bodies are `joints`, `materials` (physics) and `looks`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ GENERATOR = "embodichain"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extras:
-    """What goes into a file beside the asset itself: looks by body, display names, credits, labels, levels of detail."""
+    """Contents of a file in addition to the asset itself: looks by body, display names, credits, labels, levels of detail."""
 
     looks: Mapping[str, Look] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
@@ -59,15 +59,15 @@ def write(
     """Writes `asset` to `path`: `.usd` and `.usdc` as crate, `.usda` as text.
 
     Args:
-        asset: what to write; its `path` is not used.
+        asset: the asset; its `path` is not used.
         path: the file, replaced when it exists.
-        provenance: parameters and other facts to keep in the layer's metadata.
-        rates: share of simulated lifts that held, of the affordances that were lifted by.
-        extras: looks and words that the asset does not carry; textures are written beside the file.
-        layered: as an interface with a payload of layers beside it, rather than in one file without levels of detail.
+        provenance: parameters and other facts for the layer's metadata.
+        rates: share of simulated lifts that held, by affordance.
+        extras: looks and texts that are not part of the asset; textures are written beside the file.
+        layered: whether to write an interface and a payload of layers beside it, or one file without levels of detail.
 
     Raises:
-        AssetError: the file cannot be written, or a name is no valid prim name.
+        AssetError: the file cannot be written, or a name is not a valid prim name.
     """
     for name in (asset.name, *(body.name for body in asset.bodies), *(joint.name for joint in asset.joints), *asset.affordances):
         if not Sdf.Path.IsValidIdentifier(name):
@@ -120,7 +120,7 @@ def write(
 
 
 def _level(asset: Asset, coarse: Mapping[str, Look], full: Mapping[str, Look]) -> Sdf.Layer:
-    """The visual meshes of one level of detail, in the places of the full ones."""
+    """The visual meshes of one level of detail, at the paths of the full ones."""
     layer = Sdf.Layer.CreateAnonymous(".usda")
     stage = Usd.Stage.Open(layer)
     root = UsdGeom.Xform.Define(stage, f"/{asset.name}").GetPrim()
@@ -137,7 +137,7 @@ def _level(asset: Asset, coarse: Mapping[str, Look], full: Mapping[str, Look]) -
 
 
 def scene(things: Sequence[tuple[str, str, Vec3]]) -> str:
-    """USD text of a scene that puts assets, each (name, file, position [m]), beside each other by reference."""
+    """USD text of a scene that places assets, each (name, file, position [m]), by reference."""
     layer = Sdf.Layer.CreateAnonymous(".usda")
     stage = Usd.Stage.Open(layer)
     UsdGeom.SetStageMetersPerUnit(stage, 1.0)
@@ -149,14 +149,14 @@ def scene(things: Sequence[tuple[str, str, Vec3]]) -> str:
     for name, _, position in things:
         xform = UsdGeom.Xform.Define(stage, f"/scene/{name}")
         xform.AddTranslateOp(UsdGeom.XformOp.PrecisionDouble).Set(Gf.Vec3d(*position))
-    del root, xform, stage  # what lies nowhere would look for the files beside the current folder
+    del root, xform, stage  # otherwise the anonymous stage would resolve the files relative to the working folder
     for name, file, _ in things:
         layer.GetPrimAtPath(Sdf.Path(f"/scene/{name}")).referenceList.Prepend(Sdf.Reference(file))
     return layer.ExportToString()
 
 
 def _metadata(asset: Asset) -> dict[str, Any]:
-    """What a catalogue needs to know without opening the stage's prims."""
+    """The metadata that a catalogue needs without opening the stage's prims."""
     low, high = asset.bounds
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     day = datetime.datetime.fromtimestamp(int(epoch), datetime.UTC).date() if epoch else datetime.datetime.now(datetime.UTC).date()
@@ -168,7 +168,7 @@ def _metadata(asset: Asset) -> dict[str, Any]:
         "category": asset.category,
         "source_file": asset.source,
         "usd_date_generated": day.isoformat(),
-        "qcode": wikidata_codes().get(asset.category, "Q488383"),  # object
+        "qcode": wikidata_codes().get(asset.category, "Q488383"),  # the Wikidata item for "object"
         "mass": float(sum(body.mass for body in asset.bodies)),
         "asset_extents": Gf.Vec3f(*(high - low).tolist()),
         "rigid_body_count": len(asset.bodies),
@@ -193,7 +193,7 @@ def _write_body(stage: Usd.Stage, root: Usd.Prim, body: Body, look: Look | None)
 
     material = _physics_material(stage, root, body.material)
     if not body.hulls:
-        bind(prim, material, "physics")  # so that what reads it back knows what it is made of
+        bind(prim, material, "physics")  # readers learn the material from this binding
         return
     collision = UsdGeom.Xform.Define(stage, path.AppendChild("collision"))
     collision.CreatePurposeAttr(UsdGeom.Tokens.guide)
@@ -230,10 +230,10 @@ def _physics_material(stage: Usd.Stage, root: Usd.Prim, material: Material) -> U
 
 
 def read(path: Path) -> Asset:
-    """The asset in a USD file that `write` or a tool with the same conventions wrote.
+    """The asset in a USD file written by `write`, or by a tool with the same conventions.
 
     Raises:
-        AssetError: the file is missing, empty or unreadable, or lacks what physics needs; the message names the prim.
+        AssetError: the file is missing, empty or unreadable, or lacks data that physics needs; the message names the prim.
     """
     stage = open_stage(path)
     root = stage.GetDefaultPrim()
@@ -272,7 +272,7 @@ def _read_apart(stage: Usd.Stage, names: Mapping[str, str]) -> Iterator[tuple[st
 
 
 def lift_rates(path: Path) -> dict[str, float]:
-    """Share of simulated lifts that held, of every affordance that says so in a file; raises AssetError when it is unreadable."""
+    """Share of simulated lifts that held, for each affordance that states it; raises AssetError when the file is unreadable."""
     stage = open_stage(path)
     found = {prim.GetName(): prim.GetAttribute("embodichain:liftSuccessRate") for prim in stage.TraverseAll()}
     return {name: float(rate.Get()) for name, rate in found.items() if rate and rate.HasAuthoredValue()}
@@ -298,9 +298,9 @@ def _read_body(root: Usd.Prim, prim: Usd.Prim) -> Body:
             tint, opacity = mesh.GetDisplayColorPrimvar().Get(), mesh.GetDisplayOpacityPrimvar().Get()
             if tint:
                 color = (*vec3(tint[0]), float(opacity[0]) if opacity else 1.0)
-    if not hulls:  # it touches nothing, and says itself what it is made of
+    if not hulls:  # a body without colliders states its material itself
         material = _read_material(prim)
-    if not hulls and visual is None:  # it stands between two joints
+    if not hulls and visual is None:  # the body only connects two joints
         visual = Mesh(vertices=np.zeros((0, 3)), faces=np.zeros((0, 3), np.int32))
     if material is None:
         raise AssetError(f"usd: body {prim.GetPath()} has no collider with a bound physics material")

@@ -1,6 +1,6 @@
-"""What somebody else's USD file means, by pxr's own resolution: purposes, visibility, instances, bindings, and physics as parsed.
+"""The meaning of somebody else's USD file as pxr resolves it: purposes, visibility, instances, bindings, and parsed physics.
 
-Lengths and masses are in the file's units, as it says them in `meters_per_unit` and `kilograms_per_unit`.
+Lengths and masses are in the file's units, which it states in `meters_per_unit` and `kilograms_per_unit`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _KNOWN = (
     "physxJoint:maxJointVelocity", "physxJoint:armature", "newton:armature", "newton:velocityLimit", "newton:friction",
     "newton:mimicCoef0", "newton:mimicCoef1", "newton:mimicEnabled",
 )  # fmt: skip
-"""Attributes that are read below; of the rest in these namespaces a row is made."""
+"""Attributes that are read below; any other attribute in these namespaces gets a row."""
 _OF_BODIES = ("physics:centerOfMass", "physics:diagonalInertia", "physics:principalAxes")
-"""Read of rigid bodies alone, and not of what is below them."""
+"""Attributes that are read on rigid bodies only, not on prims below them."""
 _NAMESPACES = ("physics:", "physx", "newton:", "mjc:", "drive:", "limit:", "state:")
 _DRIVE = ("type", "damping", "stiffness", "targetPosition", "maxForce")
 _AXES: dict[str, Vec3] = {"X": (1.0, 0.0, 0.0), "Y": (0.0, 1.0, 0.0), "Z": (0.0, 0.0, 1.0)}
@@ -41,8 +41,8 @@ _FREEDOMS = ("transX", "transY", "transZ", "rotX", "rotY", "rotZ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Piece:
-    """Something with a surface: an analytic `shape` or a `look`, where it is (`matrix`, [4, 4] on row vectors, to the world)."""
+class ForeignPiece:
+    """A surface: an analytic `shape` or a `look`, and its transformation to the world (`matrix`, [4, 4] on row vectors)."""
 
     path: str
     matrix: NDArray[np.float64]
@@ -53,17 +53,17 @@ class Piece:
     collides: bool
     approximation: str = ""
     friction: tuple[float | None, float | None, float | None] = (None, None, None)
-    """Static, dynamic, and restitution, where its physics material states them."""
+    """Static friction, dynamic friction and restitution, if its physics material states them."""
     density: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ForeignBody:
-    """A rigid body and the pieces that belong to it; None where the file does not say."""
+    """A rigid body and its pieces; None for values that the file does not state."""
 
     path: str
     matrix: NDArray[np.float64]
-    pieces: tuple[Piece, ...]
+    pieces: tuple[ForeignPiece, ...]
     mass: float | None = None
     density: float | None = None
     center_of_mass: Vec3 | None = None
@@ -74,14 +74,14 @@ class ForeignBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ForeignJoint:
-    """A joint between two bodies, "" the world; angles in degrees, as USD has them."""
+    """A joint between two bodies, "" for the world; angles in degrees, as in USD."""
 
     path: str
     kind: str
     parent: str
     child: str
     frames: tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]
-    """Position and quaternion (w, x, y, z) of the joint on each side."""
+    """Position and quaternion (w, x, y, z) of the joint's frame on each side."""
     axis: Vec3 = (1.0, 0.0, 0.0)
     lower: float = -math.inf
     upper: float = math.inf
@@ -93,54 +93,54 @@ class ForeignJoint:
     armature: float = 0.0
     friction: float = 0.0
     mimic: tuple[str, float, float] | None = None
-    """The other joint's path, factor, and offset."""
+    """Path of the joint that this one follows, factor, and offset."""
     enabled: bool = True
     cones: tuple[float, float] = (math.inf, math.inf)
-    """How far a ball joint may lean from its axis towards the next one, and towards the one after that."""
+    """How far a ball joint may lean from its axis towards the next axis, and towards the one after that [degrees]."""
     freedoms: tuple[tuple[str, float, float], ...] = ()
-    """Of a joint without a kind: along or about which of its axes it moves, as USD calls them, and from where to where."""
+    """For a joint without a type: the axes along or about which it moves, by USD's names, each with its range."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Foreign:
-    """A whole file; `unread` are attributes of physics that nobody asked for, as (prim, name, value)."""
+    """A whole file; `unread` lists attributes of physics that were not read, as (prim, name, value)."""
 
     meters_per_unit: float
     kilograms_per_unit: float
     up_axis: str
     bodies: tuple[ForeignBody, ...]
-    loose: tuple[Piece, ...]
-    """Pieces that belong to no body."""
+    loose: tuple[ForeignPiece, ...]
+    """Pieces outside of any body."""
     joints: tuple[ForeignJoint, ...]
     unread: tuple[tuple[str, str, str], ...] = ()
     titles: dict[str, str] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
-    """What could not be composed: references that lead nowhere or in a ring."""
+    """Composition errors: references to missing files or in a circle."""
 
 
 def layers_of(path: Path) -> list[Path]:
-    """The files that a stage is made of, textures too, but for itself; those that are there."""
+    """The existing files that a stage consists of, including textures, without the file itself."""
     layers, assets, _ = UsdUtils.ComputeAllDependencies(Sdf.AssetPath(str(path)))
     named = [layer.realPath for layer in layers if layer.realPath] + [str(asset) for asset in assets]
-    # What lies in an archive is known by the archive.
+    # Files in an archive are represented by the archive.
     found = [Path(Ar.SplitPackageRelativePathOuter(name)[0]) for name in named]
     return [file for file in dict.fromkeys(found) if file.is_file() and file.resolve() != path.resolve()]
 
 
 def resolve(path: Path) -> Foreign:
-    """What a file holds; raises AssetError when it cannot be opened."""
+    """The contents of a file; raises AssetError when it cannot be opened."""
     stage = open_stage(path)
     parsed = UsdPhysics.LoadUsdPhysicsFromRange(stage, [Sdf.Path("/")])
     every = [desc for _, descs in parsed.values() for desc in descs]
-    # One prim may be a body and a collider at once: what is parsed of it is kept apart.
+    # A prim may be a body and a collider at once, so its parsed descriptions are kept separately.
     shapes, rigid = (
         {str(desc.primPath): desc for desc in every if isinstance(desc, kind)}
         for kind in (UsdPhysics.ShapeDesc, UsdPhysics.RigidBodyDesc)
     )
     cache = UsdGeom.XformCache()
     owners = {path_: stage.GetPrimAtPath(desc.primPath) for path_, desc in rigid.items() if desc.rigidBodyEnabled}
-    pieces: dict[str, list[Piece]] = {path_: [] for path_ in owners}
-    loose: list[Piece] = []
+    pieces: dict[str, list[ForeignPiece]] = {path_: [] for path_ in owners}
+    loose: list[ForeignPiece] = []
     for piece in _pieces(stage, cache, shapes):
         owner = max((o for o in owners if piece.path == o or piece.path.startswith(o + "/")), key=len, default="")
         (pieces[owner] if owner else loose).append(piece)
@@ -161,7 +161,7 @@ def resolve(path: Path) -> Foreign:
 # ------------------------------------------------------------------------------------------------------------- geometry
 
 
-def _pieces(stage: Usd.Stage, cache: UsdGeom.XformCache, descriptions: dict[str, Any]) -> Iterator[Piece]:
+def _pieces(stage: Usd.Stage, cache: UsdGeom.XformCache, descriptions: dict[str, Any]) -> Iterator[ForeignPiece]:
     instanced = set[str]()
     for prim in Usd.PrimRange(stage.GetPseudoRoot(), Usd.TraverseInstanceProxies()):
         if prim.IsA(UsdGeom.PointInstancer):
@@ -172,8 +172,8 @@ def _pieces(stage: Usd.Stage, cache: UsdGeom.XformCache, descriptions: dict[str,
             yield from _piece(prim, np.array(cache.GetLocalToWorldTransform(prim)), descriptions)
 
 
-def _scattered(stage: Usd.Stage, prim: Usd.Prim, cache: UsdGeom.XformCache, descriptions: dict[str, Any]) -> Iterator[Piece]:
-    """The pieces of a point instancer, each where it is put, as parts of the instancer."""
+def _scattered(stage: Usd.Stage, prim: Usd.Prim, cache: UsdGeom.XformCache, descriptions: dict[str, Any]) -> Iterator[ForeignPiece]:
+    """The pieces of a point instancer at all its positions, as parts of the instancer."""
     instancer = UsdGeom.PointInstancer(prim)
     time = Usd.TimeCode.Default()
     transforms = instancer.ComputeInstanceTransformsAtTime(time, time, UsdGeom.PointInstancer.ExcludeProtoXform)
@@ -188,10 +188,12 @@ def _scattered(stage: Usd.Stage, prim: Usd.Prim, cache: UsdGeom.XformCache, desc
             if inner.IsA(UsdGeom.Gprim):
                 local = np.array(cache.GetLocalToWorldTransform(inner)) @ np.linalg.inv(above)
                 for piece in _piece(inner, local @ np.array(transform) @ base, descriptions):
-                    yield Piece(**{n: getattr(piece, n) for n in Piece.__slots__ if n != "path"}, path=f"{prim.GetPath()}/{number}")
+                    yield ForeignPiece(
+                        **{n: getattr(piece, n) for n in ForeignPiece.__slots__ if n != "path"}, path=f"{prim.GetPath()}/{number}"
+                    )
 
 
-def _piece(prim: Usd.Prim, matrix: NDArray[np.float64], descriptions: dict[str, Any]) -> Iterator[Piece]:
+def _piece(prim: Usd.Prim, matrix: NDArray[np.float64], descriptions: dict[str, Any]) -> Iterator[ForeignPiece]:
     imageable, path = UsdGeom.Imageable(prim), str(prim.GetPath())
     hidden = imageable.ComputeVisibility() == UsdGeom.Tokens.invisible
     shown = imageable.ComputePurpose() in (UsdGeom.Tokens.default_, UsdGeom.Tokens.render)
@@ -206,16 +208,16 @@ def _piece(prim: Usd.Prim, matrix: NDArray[np.float64], descriptions: dict[str, 
     if shape is None and look is None:
         return
     static, dynamic, bounce, density = _surface(prim)
-    if prim.HasAPI(UsdPhysics.MassAPI):  # its own density is stronger than its material's
+    if prim.HasAPI(UsdPhysics.MassAPI):  # its own density overrides that of its material
         density = float(UsdPhysics.MassAPI(prim).GetDensityAttr().Get() or 0.0) or density
-    yield Piece(
+    yield ForeignPiece(
         path=path, matrix=matrix, look=look, shape=shape, finish=finish, visible=shown and not hidden, collides=collides,
         approximation=str(getattr(desc, "approximation", "")), friction=(static, dynamic, bounce), density=density,
     )  # fmt: skip
 
 
 def _surface(prim: Usd.Prim) -> tuple[float | None, float | None, float | None, float | None]:
-    """Static and dynamic friction, restitution and density that a prim's physics material states."""
+    """Static and dynamic friction, restitution and density of a prim's physics material."""
     bound, _ = UsdShade.MaterialBindingAPI(prim).ComputeBoundMaterial("physics")
     if not bound or not bound.GetPrim().HasAPI(UsdPhysics.MaterialAPI):
         return None, None, None, None
@@ -228,7 +230,7 @@ def _surface(prim: Usd.Prim) -> tuple[float | None, float | None, float | None, 
 # -------------------------------------------------------------------------------------------------------------- physics
 
 
-def _body(prim: Usd.Prim, cache: UsdGeom.XformCache, pieces: list[Piece], desc: Any) -> ForeignBody:
+def _body(prim: Usd.Prim, cache: UsdGeom.XformCache, pieces: list[ForeignPiece], desc: Any) -> ForeignBody:
     mass, density, center, moments, axes = None, None, None, None, None
     if prim.HasAPI(UsdPhysics.MassAPI):
         api = UsdPhysics.MassAPI(prim)
@@ -298,7 +300,7 @@ def _joint(prim: Usd.Prim, desc: Any) -> ForeignJoint:
 
 
 def _freedoms(prim: Usd.Prim) -> Iterator[tuple[str, float, float]]:
-    """How a joint without a kind may move: in every direction that no limit locks, which it does by a low above its high."""
+    """The degrees of freedom of a joint without a type: all that no limit locks. A lower limit above the upper one locks."""
     for name in _FREEDOMS:
         low, high = -math.inf, math.inf
         if prim.HasAPI(UsdPhysics.LimitAPI, name):
@@ -309,7 +311,7 @@ def _freedoms(prim: Usd.Prim) -> Iterator[tuple[str, float, float]]:
 
 
 def _mimic(prim: Usd.Prim) -> tuple[str, float, float] | None:
-    """What Newton's or PhysX's schema says of a joint that follows another."""
+    """The mimicry that Newton's or PhysX's schema states for a joint."""
     relation = prim.GetRelationship("newton:mimicJoint")
     if relation and relation.GetTargets():
         factor, offset = (prim.GetAttribute(f"newton:mimicCoef{i}") for i in (1, 0))
@@ -358,7 +360,7 @@ def _unread(stage: Usd.Stage) -> Iterator[tuple[str, str, str]]:
 
 
 def _bound(value: float) -> float:
-    """A limit, infinite where the file says so by a huge number."""
+    """A limit; huge numbers in the file mean infinity."""
     return math.copysign(math.inf, value) if abs(value) > 1e30 else float(value)
 
 
@@ -367,6 +369,6 @@ def _wxyz(value: Any) -> NDArray[np.float64]:
 
 
 def refuse_empty(foreign: Foreign, path: Path) -> None:
-    """Raises AssetError when there is nothing to see or touch."""
+    """Raises AssetError when there is no visible or collision geometry."""
     if not any(body.pieces for body in foreign.bodies) and not foreign.loose:
         raise AssetError(f"read: {path.name} holds no geometry that is visible or collides; are its references there?")

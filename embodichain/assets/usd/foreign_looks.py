@@ -1,4 +1,4 @@
-"""How prims of somebody else's USD file look: triangles with their primvars, and preview surfaces with their textures."""
+"""The looks of prims in somebody else's USD file: triangles with their primvars, and preview surfaces with their textures."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ GREY = (0.7, 0.7, 0.7, 1.0)
 
 
 def mesh_look(prim: Usd.Prim, finish: Finish) -> Look | None:
-    """A mesh prim's triangles, fans around their first corners, in its own frame; None when it has no faces.
+    """The triangles of a mesh prim, as fans around first corners, in its own frame; None when it has no faces.
 
     Raises:
-        AssetError: its faces and indices contradict each other.
+        AssetError: its face counts and indices contradict each other.
     """
     mesh = UsdGeom.Mesh(prim)
     points = np.asarray(mesh.GetPointsAttr().Get() or np.zeros((0, 3)), np.float64).reshape(-1, 3)
@@ -46,7 +46,7 @@ def mesh_look(prim: Usd.Prim, finish: Finish) -> Look | None:
         "colors": _per_corner(primvars.GetPrimvar("displayColor"), corners, faces, owners, 3),
     }
     sets = {name: values for name, values in sets.items() if values is not None}
-    if sets:  # corners get vertices of their own, alike ones shared
+    if sets:  # each corner gets its own vertex; equal ones are shared
         rows = np.column_stack([faces.ravel(), *(np.round(values, 7) for values in sets.values())])
         _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
         vertices, faces = points[faces.ravel()[first]], inverse.reshape(-1, 3)
@@ -55,7 +55,7 @@ def mesh_look(prim: Usd.Prim, finish: Finish) -> Look | None:
         vertices = points
     colors = sets.get("colors")
     if colors is not None:
-        if np.ptp(colors, axis=0).max() < 1e-9:  # one for all: the material's business
+        if np.ptp(colors, axis=0).max() < 1e-9:  # a single colour is treated as the material's
             if finish.name == "":
                 red, green, blue = (float(value) for value in colors[0])
                 finish = Finish(color=(red, green, blue, 1.0))
@@ -74,7 +74,7 @@ def mesh_look(prim: Usd.Prim, finish: Finish) -> Look | None:
 
 
 def _fans(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Corner numbers of every triangle, shape [T, 3], and the face that each is of."""
+    """Corner numbers of every triangle, shape [T, 3], and the face that each belongs to."""
     starts = np.cumsum(counts) - counts
     fans, owners = [], []
     for step in range(1, int(counts.max(initial=3)) - 1):
@@ -89,7 +89,7 @@ def _fans(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int6
 def _per_corner(
     primvar: Any, corners: NDArray[np.int64], faces: NDArray[np.int64], owners: NDArray[np.int64], width: int, how: str = ""
 ) -> NDArray[np.float64] | None:
-    """The values of a primvar at every corner of every triangle, shape [3 T, width]; None where it has none of use."""
+    """The values of a primvar at every corner of every triangle, shape [3 T, width]; None if it has no usable ones."""
     if not primvar or not primvar.Get():
         return None
     is_primvar = isinstance(primvar, UsdGeom.Primvar)
@@ -108,7 +108,7 @@ def _per_corner(
 
 
 def _subsets(prim: Usd.Prim, finish: Finish, faces: int) -> tuple[tuple[Finish, ...], NDArray[np.int32]]:
-    """The materials of a mesh's subsets, its own first, and which of them each face has."""
+    """The materials of a mesh's subsets, with its own first, and the index of each face's material."""
     finishes, numbers = [finish], np.zeros(faces, np.int32)
     for subset in UsdShade.MaterialBindingAPI(prim).GetMaterialBindSubsets():
         chosen = np.asarray(subset.GetIndicesAttr().Get() or (), np.int64)
@@ -119,7 +119,7 @@ def _subsets(prim: Usd.Prim, finish: Finish, faces: int) -> tuple[tuple[Finish, 
 
 
 def bound_finish(prim: Usd.Prim) -> Finish:
-    """The look of the material bound to a prim, else its display colour, else grey."""
+    """The look of the material bound to a prim, otherwise its display colour, otherwise grey."""
     material, _ = UsdShade.MaterialBindingAPI(prim).ComputeBoundMaterial()
     surface = material.ComputeSurfaceSource()[0] if material else None
     if not surface:
@@ -154,7 +154,7 @@ def _display_color(prim: Usd.Prim) -> tuple[float, float, float, float]:
 
 
 def _value(surface: UsdShade.Shader, name: str, default: Any) -> Any:
-    """An input's own value, through connections to interfaces; the default where a texture gives it."""
+    """The value of an input, through connections to interfaces; the default if a texture provides it."""
     entry = surface.GetInput(name)
     if not entry:
         return default
@@ -166,7 +166,7 @@ def _value(surface: UsdShade.Shader, name: str, default: Any) -> Any:
 
 
 def _texture(surface: UsdShade.Shader, name: str) -> bytes | None:
-    """The bytes of the picture that an input takes its values from."""
+    """The bytes of the image that provides an input."""
     entry = surface.GetInput(name)
     if not entry or not entry.HasConnectedSource():
         return None

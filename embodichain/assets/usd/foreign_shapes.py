@@ -1,4 +1,4 @@
-"""The solids that USD has prims for: analytic shapes, and cones as triangles."""
+"""The solids for which USD has prims: analytic shapes, and cones as triangles."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SHAPES = {
 }  # fmt: skip
 _HALF = math.sqrt(0.5)
 _TURNS: dict[str, Quaternion] = {"X": (_HALF, 0.0, _HALF, 0.0), "Y": (_HALF, -_HALF, 0.0, 0.0), "Z": (1.0, 0.0, 0.0, 0.0)}
-"""What turns Z onto an axis."""
+"""Rotation from Z to each named axis."""
 _SIDES = 48
 
 
 def shape_of(prim: Usd.Prim) -> Shape | None:
-    """The analytic shape that a prim is, in its own frame; None when it is none."""
+    """The analytic shape of a prim, in its own frame; None if it has none."""
     name = str(prim.GetTypeName())
     kind = _SHAPES.get(name)
     if kind is None:
@@ -41,7 +41,7 @@ def shape_of(prim: Usd.Prim) -> Shape | None:
 
 
 def cone_look(prim: Usd.Prim, finish: Finish) -> Look | None:
-    """The triangles of a cone, or of a cylinder whose ends differ; None when a prim is neither."""
+    """The triangles of a cone, or of a cylinder with two radii; None for other prims."""
     name = str(prim.GetTypeName())
     if name not in ("Cone", "Cylinder_1"):
         return None

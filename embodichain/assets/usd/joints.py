@@ -1,4 +1,4 @@
-"""Joints of assets in USD: limits, drives, and what other engines' schemas say of them, written and read back."""
+"""Joints of assets in USD: limits, drives and the equivalents in other engines' schemas, written and read back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _JOINTS = {
 
 
 def write_joints(stage: Usd.Stage, root: Usd.Prim, asset: Asset) -> None:
-    """The joints of an asset, its articulation root, and the pairs that do not collide."""
+    """Writes the joints of an asset, its articulation root, and the pairs that do not collide."""
     bodies = {body.name: body for body in asset.bodies}
     scope = root.GetPath().AppendChild("joints")
     if asset.joints:
@@ -42,7 +42,7 @@ def write_joints(stage: Usd.Stage, root: Usd.Prim, asset: Asset) -> None:
                 prim_joint.CreateLowerLimitAttr(joint.lower * scale)
             if math.isfinite(joint.upper):
                 prim_joint.CreateUpperLimitAttr(joint.upper * scale)
-            # USD's standard place for damping and for a spring, whose rest is the drive's target; per degree where the joint turns.
+            # USD stores damping and springs in a drive, whose target is the spring's rest position; per degree for revolute joints.
             drive = UsdPhysics.DriveAPI.Apply(prim, "angular" if joint.kind is JointKind.REVOLUTE else "linear")
             drive.CreateTypeAttr(UsdPhysics.Tokens.force)
             drive.CreateStiffnessAttr(joint.stiffness / scale)
@@ -63,7 +63,7 @@ def write_joints(stage: Usd.Stage, root: Usd.Prim, asset: Asset) -> None:
         prim_joint.CreateLocalPos1Attr(Gf.Vec3f(*frame.position))
         prim_joint.CreateLocalRot1Attr(Gf.Quatf(*frame.quaternion))
     if asset.movable_joints:
-        # On the fixed joint for a bolted base, on the default prim for a floating one: where UsdPhysics wants the root.
+        # UsdPhysics expects the articulation root on the fixed joint of a bolted base, or on the default prim of a floating one.
         mounts = [joint for joint in asset.joints if joint.parent == ""]
         target = stage.GetPrimAtPath(scope.AppendChild(mounts[0].name)) if mounts else root
         UsdPhysics.ArticulationRootAPI.Apply(target)
@@ -77,7 +77,7 @@ def write_joints(stage: Usd.Stage, root: Usd.Prim, asset: Asset) -> None:
 
 
 def _write_drive_limits(prim: Usd.Prim, drive: UsdPhysics.DriveAPI, joint: Joint, scale: float) -> None:
-    """What a drive can do at most, and what it weighs: in USD's place, and where PhysX and Newton look for the rest."""
+    """Writes the limits of a drive and its armature: in USD's standard attributes, and in those of PhysX and Newton."""
     if math.isfinite(joint.effort):
         drive.CreateMaxForceAttr(joint.effort)
         number(prim, "jointEffort", joint.effort)
@@ -95,9 +95,9 @@ def _write_drive_limits(prim: Usd.Prim, drive: UsdPhysics.DriveAPI, joint: Joint
 
 
 def _write_mimic(prim: Usd.Prim, joint: Joint, leader: Sdf.Path) -> None:
-    """A joint that follows another, as Newton's and PhysX's schemas have it, and in our own numbers.
+    """Writes that a joint follows another one, in Newton's and PhysX's schemas and in our own attributes.
 
-    Newton: q = coef0 + coef1 q_leader. PhysX: q + gearing q_leader + offset = 0. Both in degrees where the joint turns.
+    Newton: q = coef0 + coef1 q_leader. PhysX: q + gearing q_leader + offset = 0. Both use degrees for revolute joints.
     """
     assert joint.mimic is not None
     factor, scale = joint.mimic.multiplier, _DEGREES if joint.kind is JointKind.REVOLUTE else 1.0
@@ -116,7 +116,7 @@ def _write_mimic(prim: Usd.Prim, joint: Joint, leader: Sdf.Path) -> None:
 
 
 def _axis(axis: Vec3) -> tuple[str, Quaternion]:
-    """USD's axis token and the rotation that turns it onto `axis`: exact for an axis along X, Y or Z."""
+    """USD's axis token, and the rotation that turns this axis onto `axis`; exact for an axis along X, Y or Z."""
     for token, unit in _AXES.items():
         if np.allclose(axis, unit, atol=1e-12):
             return token, (1.0, 0.0, 0.0, 0.0)
@@ -124,7 +124,7 @@ def _axis(axis: Vec3) -> tuple[str, Quaternion]:
 
 
 def read_joint(prim: Usd.Prim, names: Mapping[str, str]) -> Joint:
-    """A joint prim in our terms; raises AssetError when it is of a kind that assets do not have, or joins no bodies."""
+    """Reads a joint prim; raises AssetError when its type is not supported, or when it connects no bodies."""
     kind = next((kind for kind, schema in _JOINTS.items() if prim.IsA(schema)), None)
     if kind is None:
         raise AssetError(f"usd: joint {prim.GetPath()} is a {prim.GetTypeName()}; available: {', '.join(JointKind)}")
@@ -163,7 +163,7 @@ def read_joint(prim: Usd.Prim, names: Mapping[str, str]) -> Joint:
 
 
 def _bound(attribute: Usd.Attribute, otherwise: float) -> float:
-    """A limit; one that is not authored is none."""
+    """A limit; infinite if it is not authored."""
     return float(attribute.Get()) if attribute.HasAuthoredValue() else otherwise
 
 

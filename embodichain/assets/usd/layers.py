@@ -1,8 +1,8 @@
-"""The layers of a delivered asset: an interface that is quick to open, and a payload of geometry, physics and looks.
+"""The layers of a delivered asset: an interface that opens quickly, and a payload of geometry, physics and looks.
 
-So asset pipelines expect a component: an interface layer that names, labels and bounds it, and loads its contents on demand
-(Pixar's guidelines of asset structure, and the layout of NVIDIA's converters). Levels of detail are a variant set `lod` of the
-interface: each selects a payload whose strongest layer replaces the meshes that cameras see.
+Asset pipelines expect this structure of a component: an interface layer that names, labels and bounds it and loads its contents on
+demand (Pixar's guidelines for asset structure, and the layout of NVIDIA's converters). Levels of detail are a variant set `lod` of
+the interface: each variant selects a payload whose strongest layer replaces the visual meshes.
 """
 
 from __future__ import annotations
@@ -13,26 +13,27 @@ from pathlib import Path
 from pxr import Sdf
 
 PAYLOAD = "payload"
-"""Folder beside an interface that its layers lie in."""
+"""Folder beside an interface that contains its layers."""
 LEVELS = "lod"
-"""The variant set of levels of detail."""
+"""Name of the variant set of levels of detail."""
 FULL = "full"
 _LAYERS = ("physics", "looks", "geometry")
-"""From the strongest to the weakest."""
+"""Layers from the strongest to the weakest."""
 _SCOPES = {"joints": "physics", "materials": "physics", "looks": "looks"}
-"""Children of the root that belong to one layer with all that is in them."""
+"""Children of the root that belong to a single layer with everything below them."""
 _PHYSICS = ("physics:", "physx", "newton:", "drive:", "limit:", "state:")
 _PHYSICS_SCHEMAS = ("Physics", "Physx", "Newton")
 _STAGE = ("metersPerUnit", "kilogramsPerUnit", "upAxis", "defaultPrim")
 
 
 def write_layers(whole: Sdf.Layer, path: Path, levels: Mapping[str, Sdf.Layer]) -> bool:
-    """Writes an asset that is authored in one layer as an interface at `path` and the layers of its payload; whether all could be.
+    """Splits an asset in one layer into an interface at `path` and the layers of its payload; returns whether all files were
+    written.
 
     Args:
         whole: the asset under its default prim.
         path: the interface's file.
-        levels: coarser meshes by level, authored as in `whole`: of those only the geometry is kept.
+        levels: coarser meshes by level, authored as in `whole`; only their geometry is used.
     """
     folder = path.parent / PAYLOAD
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +49,7 @@ def write_layers(whole: Sdf.Layer, path: Path, levels: Mapping[str, Sdf.Layer]) 
 
 
 def _interface(whole: Sdf.Layer, root: Sdf.Path, levels: tuple[str, ...]) -> Sdf.Layer:
-    """The root alone, as it is named, labelled and bounded, with its payload."""
+    """The root prim with its name, labels, bounds and payload."""
     layer = Sdf.Layer.CreateAnonymous(".usda")
     layer.TransferContent(whole)
     prim = layer.GetPrimAtPath(root)
@@ -78,7 +79,7 @@ def _contents(whole: Sdf.Layer, stack: list[str]) -> Sdf.Layer:
 
 
 def _part(whole: Sdf.Layer, root: Sdf.Path, kind: str) -> Sdf.Layer:
-    """What of an asset belongs to one of its layers: definitions where they are its own, opinions over them elsewhere."""
+    """The parts of an asset that belong to one layer: definitions of its own prims, overrides of others."""
     layer = Sdf.Layer.CreateAnonymous(".usda")
     layer.TransferContent(whole)
     layer.customLayerData, layer.documentation = {}, ""
@@ -87,7 +88,7 @@ def _part(whole: Sdf.Layer, root: Sdf.Path, kind: str) -> Sdf.Layer:
         prim.ClearInfo(key)
     for entry in list(prim.properties):
         if _kind_of(entry.name) == "geometry":
-            prim.RemoveProperty(entry)  # the interface's
+            prim.RemoveProperty(entry)  # this property belongs to the interface
     for child in list(prim.nameChildren):
         home = _SCOPES.get(child.name)
         if home is None:
@@ -106,7 +107,7 @@ def _part(whole: Sdf.Layer, root: Sdf.Path, kind: str) -> Sdf.Layer:
 
 
 def _pruned(prim: Sdf.PrimSpec, kind: str) -> bool:
-    """Leaves of a prim and all below it what belongs to a layer; whether that is anything."""
+    """Removes everything that belongs to another layer from a prim and its children; returns whether anything is left."""
     for child in list(prim.nameChildren):
         if not _pruned(child, kind):
             del prim.nameChildren[child.name]
@@ -127,14 +128,14 @@ def _own(prim: Sdf.PrimSpec, kind: str) -> None:
 
 
 def _kind_of(name: str) -> str:
-    """The layer that a property belongs to, by its name."""
+    """The layer to which a property belongs, by its name."""
     if name.startswith(_PHYSICS) or name == "material:binding:physics":
         return "physics"
     return "looks" if name.startswith("material:binding") else "geometry"
 
 
 def _schemas(prim: Sdf.PrimSpec, *, physics: bool, binding: bool = False) -> None:
-    """Leaves of the applied schemas those of a layer: physics' own or all others, and the one for bindings where there are any."""
+    """Keeps the applied schemas of a layer: those of physics or all others, and the binding schema if there are bindings."""
     if not prim.HasInfo("apiSchemas"):
         return
     applied = prim.GetInfo("apiSchemas").prependedItems
@@ -151,7 +152,7 @@ def _schemas(prim: Sdf.PrimSpec, *, physics: bool, binding: bool = False) -> Non
 
 
 def _moved_textures(layer: Sdf.Layer) -> None:
-    """Pictures lie beside the interface, one folder above the layer that refers to them."""
+    """Adjusts texture paths: textures are beside the interface, one folder above the layer that refers to them."""
 
     def visit(path: Sdf.Path) -> None:
         spec = layer.GetObjectAtPath(path)

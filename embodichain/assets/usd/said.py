@@ -1,4 +1,4 @@
-"""What a stage itself says of its bodies: whether it is authored, not what our readers make of it."""
+"""Reads which properties of bodies a stage itself authors, independently of our readers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from embodichain.assets.usd.values import open_stage
 
 
 def said_of_bodies(source: Path) -> Iterator[tuple[str, frozenset[str]]]:
-    """Of each rigid body by its path, which of mass, center, inertia, friction are authored; raises AssetError when unreadable."""
+    """For each rigid body by path, which of mass, center, inertia and friction are authored; raises AssetError when unreadable."""
     stage = open_stage(source)
     for prim in stage.Traverse(Usd.TraverseInstanceProxies()):
         if not prim.HasAPI(UsdPhysics.RigidBodyAPI) or UsdPhysics.RigidBodyAPI(prim).GetRigidBodyEnabledAttr().Get() is False:

@@ -1,4 +1,4 @@
-"""Surfaces of assets in USD: meshes and analytic colliders, written and read back, and looks with their textures."""
+"""Surfaces of assets in USD: meshes, analytic colliders, and looks with their textures, written and read back."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _KINDS = {
     UsdGeom.Capsule: ShapeKind.CAPSULE,
 }
 TEXTURES = "textures"
-"""Folder beside a USD file that its textures lie in."""
+"""Folder beside a USD file that contains its textures."""
 
 
 # ---------------------------------------------------------------------------------------------------------------- shapes
 
 
 def set_mesh(geometry: UsdGeom.Mesh, mesh: Mesh) -> None:
-    """Fills a mesh prim with triangles and flat normals."""
+    """Writes triangles and flat normals into a mesh prim."""
     _set_faces(geometry, mesh)
     a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
     normals = np.cross(b - a, c - a)
@@ -51,7 +51,7 @@ def _set_faces(geometry: UsdGeom.Mesh, mesh: Mesh) -> None:
 
 
 def write_collider(stage: Usd.Stage, path: Sdf.Path, hull: Mesh, material: UsdShade.Material) -> None:
-    """One convex collider: a mesh, or the analytic shape that it is."""
+    """Writes one convex collider: a mesh, or an analytic shape."""
     if hull.shape is None:
         mesh = UsdGeom.Mesh.Define(stage, path)
         set_mesh(mesh, hull)
@@ -89,7 +89,7 @@ def _analytic(stage: Usd.Stage, path: Sdf.Path, shape: Shape) -> UsdGeom.Gprim:
 
 
 def read_collider(prim: Usd.Prim, body: Usd.Prim) -> Mesh | None:
-    """The collider that a prim is, in its body's frame; None when it is of a kind that assets do not have."""
+    """The collider that a prim represents, in its body's frame; None if assets do not have this kind."""
     if prim.IsA(UsdGeom.Mesh):
         return read_mesh(UsdGeom.Mesh(prim), body)
     kind = next((kind for schema, kind in _KINDS.items() if prim.IsA(schema)), None)
@@ -111,7 +111,7 @@ def read_collider(prim: Usd.Prim, body: Usd.Prim) -> Mesh | None:
 
 
 def read_mesh(mesh: UsdGeom.Mesh, body: Usd.Prim) -> Mesh:
-    """The triangles of a mesh in its body's frame."""
+    """The triangles of a mesh prim in its body's frame."""
     counts = np.asarray(mesh.GetFaceVertexCountsAttr().Get())
     if not np.all(counts == 3):
         raise AssetError(f"usd: mesh {mesh.GetPath()} has polygons; triangulate it")
@@ -129,9 +129,9 @@ def read_mesh(mesh: UsdGeom.Mesh, body: Usd.Prim) -> Mesh:
 def write_look(
     stage: Usd.Stage, root: Usd.Prim, path: Sdf.Path, body: Body, look: Look | None, used: NDArray[np.int32] | None = None
 ) -> None:
-    """What cameras see of a body: in one colour, or as its file has it, with a material for each of its subsets.
+    """Writes the look of a body: a single colour, or that of its file with a material for each subset.
 
-    `used` are the numbers of the finishes that get a subset, by default those that faces have.
+    `used` are the indices of the finishes that get a subset, by default those that faces use.
     """
     visual = UsdGeom.Mesh.Define(stage, path)
     if look is None:
@@ -164,13 +164,13 @@ def write_look(
 
 
 def textures(looks: Mapping[str, Look]) -> dict[str, bytes]:
-    """The picture files of some looks by their names."""
+    """The image files of some looks by name."""
     images = [image for look in looks.values() for finish in look.finishes for image in finish.images.values()]
     return {file_name(image): image.data for image in images}
 
 
 def file_name(image: Image) -> str:
-    """The name of the file that a picture is kept in: unlike that of any other picture."""
+    """The file name of an image, different from that of any other image."""
     ending = "jpg" if image.data[:2] == b"\xff\xd8" else "png"
     return f"{_identifier(image.name)[:40]}_{hashlib.sha256(image.data).hexdigest()[:8]}.{ending}"
 
@@ -209,7 +209,7 @@ def _plain(stage: Usd.Stage, root: Usd.Prim, body: Body) -> UsdShade.Material:
 
 
 def _surface(stage: Usd.Stage, root: Usd.Prim, name: str, finish: Finish, body: Body, *, colored: bool) -> UsdShade.Material:
-    """A preview surface with the textures of a finish, as the specification of UsdPreviewSurface lays them out."""
+    """Writes a preview surface with the textures of a finish, as the specification of UsdPreviewSurface requires."""
     scope = root.GetPath().AppendChild("looks")
     UsdGeom.Scope.Define(stage, scope)
     shade = UsdShade.Material.Define(stage, scope.AppendChild(name))
@@ -260,7 +260,7 @@ def _surface(stage: Usd.Stage, root: Usd.Prim, name: str, finish: Finish, body: 
 
 
 def write_textures(folder: Path, looks: Mapping[str, Look]) -> None:
-    """Copies the pictures of some looks into the folder for them, where there are any."""
+    """Writes the images of some looks into the folder for textures, if there are any."""
     for name, data in textures(looks).items():
         target = folder / TEXTURES / name
         target.parent.mkdir(parents=True, exist_ok=True)

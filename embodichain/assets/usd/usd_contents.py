@@ -1,4 +1,4 @@
-"""What is authored in a USD file, in plain values: what checks look at, and what they find, so that they need no pxr."""
+"""The authored contents of a USD file as plain values, and the faults found in them, so that checks need no pxr."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PrimFacts:
-    """A prim in plain values: `values` holds authored attributes (arrays as NumPy, quaternions as (w, x, y, z)), `targets`
-    relationships, `matrix` its transform to the world as [4, 4] acting on row vectors.
+    """A prim as plain values: `values` are the authored attributes (arrays as NumPy, quaternions as (w, x, y, z)), `targets` the
+    relationships, and `matrix` its transformation to the world, [4, 4], acting on row vectors.
     """
 
     path: str
@@ -27,7 +27,7 @@ class PrimFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StageFacts:
-    """A stage in plain values, for checks that need no pxr."""
+    """A stage as plain values, for checks that need no pxr."""
 
     meters_per_unit: float
     kilograms_per_unit: float
@@ -38,7 +38,7 @@ class StageFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issue:
-    """One fault: which check found it, at which prim, and what is wrong."""
+    """One fault: the check that found it, the prim, and the message."""
 
     check: str
     prim: str

@@ -1,4 +1,4 @@
-"""Our own physical checks on a USD file: every fault that would make a simulation wrong, by name and prim."""
+"""Our own physical checks of a USD file: finds faults that would make a simulation wrong, each with its name and prim."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _MESH_COLLIDER, _MATERIAL, _ROOT = "PhysicsMeshCollisionAPI", "PhysicsMaterialAP
 _JOINTS = ("PhysicsFixedJoint", "PhysicsRevoluteJoint", "PhysicsPrismaticJoint", "PhysicsSphericalJoint", "PhysicsJoint")
 _DYNAMIC_SHAPES = ("convexHull", "convexDecomposition", "boundingCube", "boundingSphere", "sdf")
 DENSITIES = (5.0, 25_000.0)
-"""Mean densities [kg/m^3] of anything that stands on a table: from foam to heavy metal."""
+"""Range of mean densities [kg/m^3] of table-top objects: from foam to heavy metal."""
 TRIANGLE = 1e-4
-"""Share by which moments may break the triangle inequality, in single precision."""
+"""Tolerance for the triangle inequality of moments, in single precision."""
 INERTIA_REACH = 2.0
-"""Most that a moment may be, over mass times the square of the farthest point's distance."""
+"""Largest ratio of a moment to mass times the square of the farthest point's distance."""
 OUTSIDE_M = 1e-5
-"""How far outside its hull a body's centre of mass may lie, in single precision [m]."""
+"""How far a body's centre of mass may lie outside its hull [m], because of single precision."""
 _SHAPES = ("Cube", "Sphere", "Cylinder", "Capsule", "Cone")
 
 
 def check(path: Path) -> list[Issue]:
-    """Every fault found in the asset at `path`; empty when it may be simulated."""
+    """All faults found in the asset at `path`; empty when it can be simulated."""
     try:
         facts = usd.inspect(path)
     except AssetError as error:
@@ -55,7 +55,7 @@ def check(path: Path) -> list[Issue]:
 
 
 def is_ours(facts: StageFacts) -> bool:
-    """Whether a file was written here: others are judged without the attributes that only we author."""
+    """Whether this package wrote the file; other files are not checked for attributes that only this package writes."""
     return any(_ours(prim) for prim in facts.prims if prim.path == facts.default_prim)
 
 
@@ -143,7 +143,7 @@ def _colliders(facts: StageFacts) -> Iterator[Issue]:
         below = [prim for prim in facts.prims if prim.path.startswith(body.path + "/")]
         colliders = [prim for prim in below if _COLLIDER in prim.schemas and prim.values.get("physics:collisionEnabled", True)]
         seen = any(prim.type_name in ("Mesh", *_SHAPES) for prim in below)
-        if not colliders and seen and not _held(facts, body):  # a link of a robot may touch nothing
+        if not colliders and seen and not _held(facts, body):  # a link of a robot may have no colliders
             yield Issue(
                 check="collider", prim=body.path, message=f"no mesh below has {_COLLIDER}: the body falls through everything"
             )
@@ -165,13 +165,13 @@ def _colliders(facts: StageFacts) -> Iterator[Issue]:
 
 
 def _held(facts: StageFacts, body: PrimFacts) -> bool:
-    """Whether a body without colliders hangs on a joint, beside bodies that have some: it does not fall through everything."""
+    """Whether a body without colliders is carried by a joint and other bodies have colliders, so that it does not fall through."""
     ends = {path for prim in facts.prims for name in ("physics:body0", "physics:body1") for path in prim.targets.get(name, ())}
     return body.path in ends and any(_COLLIDER in prim.schemas for prim in facts.prims)
 
 
 def _covering(body: PrimFacts, below: list[PrimFacts], colliders: list[PrimFacts]) -> Iterator[Issue]:
-    """Colliders must fill the same box as what is seen."""
+    """Checks that colliders fill the same box as the visible geometry."""
     visible = [
         prim
         for prim in below
@@ -217,7 +217,7 @@ def _joints(facts: StageFacts) -> Iterator[Issue]:
 
 
 def _frames(joint: PrimFacts, first: NDArray[np.float64], second: NDArray[np.float64]) -> Iterator[Issue]:
-    """The two sides of a joint must be one frame in the world when the joint is at zero."""
+    """Checks that the frames on both sides of a joint coincide in the world when the joint is at zero."""
     frames = []
     for index, world in ((0, first), (1, second)):
         position = joint.values.get(f"physics:localPos{index}", np.zeros(3))
@@ -275,7 +275,7 @@ def _materials(facts: StageFacts) -> Iterator[Issue]:
 
 
 def _points(prim: PrimFacts) -> NDArray[np.float64]:
-    """A mesh's points, or the corners of the box around a shape, in the world, shape [N, 3]."""
+    """A mesh's points, or the corners of the box around a shape, in the world frame, shape [N, 3]."""
     points = np.asarray(prim.values.get("points", np.zeros((0, 3))), np.float64).reshape(-1, 3)
     if prim.type_name in _SHAPES:
         points = _drawn(prim)
@@ -283,7 +283,7 @@ def _points(prim: PrimFacts) -> NDArray[np.float64]:
 
 
 def _drawn(prim: PrimFacts) -> NDArray[np.float64]:
-    """Points on the surface of a shape in its own frame, shape [N, 3]: by USD's fallbacks where it says nothing."""
+    """Points on the surface of a shape in its own frame, shape [N, 3]; USD's fallback values apply where none are authored."""
     radius, height, edge = (
         float(prim.values.get(name, default)) for name, default in (("radius", 1.0), ("height", 2.0), ("size", 2.0))
     )
@@ -295,7 +295,7 @@ def _drawn(prim: PrimFacts) -> NDArray[np.float64]:
 
 
 def _points_under(facts: StageFacts, body: PrimFacts) -> NDArray[np.float64]:
-    """Points of all meshes and shapes below a body in its frame, shape [N, 3]."""
+    """Points of all meshes and shapes below a body, in its frame, shape [N, 3]."""
     kinds = ("Mesh", *_SHAPES)
     meshes = [prim for prim in facts.prims if prim.type_name in kinds and prim.path.startswith(body.path + "/")]
     if not meshes or abs(np.linalg.det(body.matrix)) < 1e-12:

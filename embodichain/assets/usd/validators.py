@@ -1,7 +1,7 @@
 """Public USD validators beside our own checks: OpenUSD's, which usd-core brings, omniverse-asset-validator and simready-validate.
 
-They bring global registries, log handlers and plug-ins, so each runs over all files in a process of its own. They miss most
-physical faults (our checks find them), but tools downstream ask for their verdict.
+They use global registries, log handlers and plug-ins, so each runs over all files in a process of its own. They find few physical
+faults, which our own checks find, but other tools ask for their result.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from embodichain.errors import AssetError
 from embodichain.processes import ProcessDied, call
 
 PROFILE, PROFILE_VERSION = "Robotics-Prop", "3.2.0"
-"""The SimReady profile that every delivered asset passes."""
+"""The SimReady profile that every delivered asset satisfies."""
 INSTALL = "pip install 'embodichain[validate]'"
 
 Verdicts = dict[str, list[Issue]]
-"""Faults by file, as given."""
+"""Faults by the file's name as given."""
 
 
 def openusd(files: Sequence[str]) -> Verdicts:
-    """What the validators of OpenUSD itself find, those that `usdchecker` runs: errors, for warnings are advice."""
+    """The errors that OpenUSD's own validators find, which `usdchecker` also runs; warnings are left out as mere advice."""
     context = UsdValidation.ValidationContext(UsdValidation.ValidationRegistry().GetOrLoadAllValidators())
     found: Verdicts = {}
     for file in files:
@@ -46,13 +46,13 @@ def openusd(files: Sequence[str]) -> Verdicts:
 
 
 def _sites(fault: Any) -> str:
-    """Paths of the prims and properties that a fault of OpenUSD's validators is about, or "/" when it names the stage."""
+    """Paths of the prims and properties that a fault of OpenUSD's validators refers to, or "/" when it names only the stage."""
     places = [site.GetPrim() if site.IsPrim() else site.GetProperty() for site in fault.GetSites()]
     return ", ".join(str(place.GetPath()) for place in places if place) or "/"
 
 
 def omniverse(files: Sequence[str]) -> Verdicts:
-    """What omniverse-asset-validator's default rules find: errors and failures, for warnings are advice.
+    """The errors and failures that omniverse-asset-validator's default rules find; warnings are left out as mere advice.
 
     Raises:
         ImportError: it is not installed.
@@ -105,16 +105,16 @@ PUBLIC: Mapping[str, tuple[tuple[str, ...], Callable[[Sequence[str]], Verdicts]]
     "omniverse": (("omniverse-asset-validator",), omniverse),
     "simready": (("simready-validate", "simready-foundation-tier-core"), simready),
 }
-"""Column title → the distributions it needs, and the function that runs it."""
+"""For each column title: the distributions that the validator needs, and the function that runs it."""
 
 
 def installed() -> tuple[str, ...]:
-    """Which public validators can run here."""
+    """Names of the public validators that can run here."""
     return tuple(name for name, (packages, _) in PUBLIC.items() if all(map(_has, packages)))
 
 
 def check(name: str, files: Sequence[Path]) -> Verdicts:
-    """Runs one public validator over the files, in a process of its own.
+    """Runs one public validator on the files, in a process of its own.
 
     Raises:
         AssetError: it is not installed, or its process died.

@@ -1,4 +1,4 @@
-"""Small things of USD that all of its writing and reading needs: poses, bindings, labels, numbers and text on prims."""
+"""Small functions for writing and reading USD: poses, bindings, labels, numbers and texts on prims."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from embodichain.types import Pose, Quaternion, Vec3
 
 
 def open_stage(path: Path) -> Usd.Stage:
-    """The stage at `path`; raises AssetError when there is none or it cannot be parsed."""
+    """Opens the stage at `path`; raises AssetError when it does not exist or cannot be parsed."""
     if not path.is_file():
         raise AssetError(f"usd: no file {path}")
     if path.stat().st_size == 0:
@@ -30,7 +30,7 @@ def open_stage(path: Path) -> Usd.Stage:
 
 
 def set_pose(xform: UsdGeom.Xformable, pose: Pose) -> None:
-    """Puts a prim into a pose."""
+    """Sets the pose of a prim."""
     xform.AddTranslateOp(UsdGeom.XformOp.PrecisionDouble).Set(Gf.Vec3d(*pose.position))
     xform.AddOrientOp(UsdGeom.XformOp.PrecisionDouble).Set(Gf.Quatd(*pose.quaternion))
 
@@ -41,7 +41,7 @@ def bind(prim: Usd.Prim, material: UsdShade.Material, purpose: str) -> None:
 
 
 def label(prim: Usd.Prim, taxonomy: str, codes: Mapping[str, str], *names: str) -> None:
-    """Says what a prim is, with its Wikidata item where `codes` has one."""
+    """Labels a prim with its semantics, and with its Wikidata item if `codes` has one."""
     UsdSemantics.LabelsAPI.Apply(prim, taxonomy).CreateLabelsAttr(Vt.TokenArray(list(names)))
     code = codes.get(names[0])
     if code:
@@ -49,27 +49,27 @@ def label(prim: Usd.Prim, taxonomy: str, codes: Mapping[str, str], *names: str) 
 
 
 def text(prim: Usd.Prim, name: str, value: str) -> None:
-    """A string in our namespace."""
+    """Writes a text attribute in our namespace."""
     prim.CreateAttribute(f"embodichain:{name}", Sdf.ValueTypeNames.String, custom=True).Set(value)
 
 
 def number(prim: Usd.Prim, name: str, value: float) -> None:
-    """A number in our namespace."""
+    """Writes a number attribute in our namespace."""
     prim.CreateAttribute(f"embodichain:{name}", Sdf.ValueTypeNames.Double, custom=True).Set(value)
 
 
 def extent(bounds: NDArray[np.float64]) -> Vt.Vec3fArray:
-    """Lowest and highest corner as USD keeps them."""
+    """Lowest and highest corner in USD's form."""
     return Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(bounds, np.float32))
 
 
 def vec3(value: Any) -> Vec3:
-    """Three numbers of pxr."""
+    """Converts a vector of three numbers from pxr."""
     return (float(value[0]), float(value[1]), float(value[2]))
 
 
 def quaternion(value: Any) -> Quaternion:
-    """A pxr quaternion as (w, x, y, z) of unit length."""
+    """A pxr quaternion as (w, x, y, z), normalised."""
     q = np.array([value.GetReal(), *value.GetImaginary()], np.float64)
     w, x, y, z = (float(entry) for entry in q / np.linalg.norm(q))
     return (w, x, y, z)

@@ -76,14 +76,14 @@ class RunView:
         return self._ring.of(self.pid if self._alive else 0, named)
 
     def holds_folder(self, pid: int) -> bool:
-        """Whether the process `pid` works on this run now: it has locked the folder, which nobody else and no dead process has."""
+        """Whether the process `pid` works on this run now: only it can hold the lock of the folder."""
         try:
             descriptor = os.open(self.path / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return False
         try:
             if os.pread(descriptor, 32, 0) != f"pid {pid}".encode():
-                return False  # looked at first, so that a run that begins now does not find the lock taken by us
+                return False  # checked before the lock is tried, so that a run that begins now never finds it taken by us
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True

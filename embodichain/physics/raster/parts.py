@@ -152,6 +152,7 @@ class Lights(NamedTuple):
 @kernel
 def _carry(first, end, row, shift, x, y, z, out):
     """Computes one coordinate of vertices first..end after a rotation, of which `row` is one row [3], and a shift."""
+    # Out of the array first: the compiler cannot know that `out` does not overlap `row`, and would load it for each vertex.
     rx, ry, rz = row[0], row[1], row[2]
     for v in range(first, end):
         out[v] = rx * x[v] + ry * y[v] + rz * z[v] + shift
@@ -161,6 +162,7 @@ def _carry(first, end, row, shift, x, y, z, out):
 def transform(place, solids, turn, shift, out):
     """Transforms the vertices of a geom by a rotation [3, 3] and a shift [3]; axis by axis, so that the compiler vectorises it."""
     first, end = solids.first_vertex[place], solids.first_vertex[place + 1]
+    # One array for each axis: adjacent vertices are then adjacent in memory, as vector instructions need them.
     x, y, z = solids.vertices[0], solids.vertices[1], solids.vertices[2]
     for axis in range(3):
         _carry(first, end, turn[axis], shift[axis], x, y, z, out[axis])

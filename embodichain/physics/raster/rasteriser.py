@@ -18,7 +18,7 @@ from embodichain.errors import SceneError
 from embodichain.physics.painter import BACKGROUND
 from embodichain.physics.raster import parts, picture, views
 from embodichain.physics.raster.triangles import Triangles
-from embodichain.physics.raster.views import Lamps, Views
+from embodichain.physics.raster.views import CameraViews, Lamps
 
 _MAP_SIZE = 384
 """Edge length of a shadow map [texels]."""
@@ -136,8 +136,9 @@ class Rasteriser:
         if geoms is not None:
             geoms[...] = self._geoms
 
-    def place(self, data: mujoco.MjData, frame: int, shot: Views, lamps: Lamps) -> None:
-        """Instead of drawing: writes where everything is in the state `data` as frame `frame`, from which a GPU draws the cameras.
+    def place(self, data: mujoco.MjData, frame: int, shot: CameraViews, lamps: Lamps) -> None:
+        """Instead of drawing, writes the poses of everything in the state `data` as frame `frame`, from which a GPU draws the
+        cameras.
 
         Surfaces are read from the model into `skins`.
         """
@@ -183,7 +184,7 @@ class Rasteriser:
 
 
 class FineRasteriser(Rasteriser):
-    """A rasteriser that smooths colours by 2 x 2 samples a pixel, whatever is asked of it: a choice by name, which records keep."""
+    """A rasteriser that always smooths colours by 2 x 2 samples a pixel. It has a name of its own, so that records can state it."""
 
     def __init__(
         self, model: mujoco.MjModel, *, width: int, height: int, cameras: Sequence[str], shadows: bool = True, samples: int = 2

@@ -1,4 +1,4 @@
-"""A shot: everything that decides the pictures of some frames of a scene, in memory of its own, for a painter on a GPU."""
+"""A shot: a copy of everything that determines the pictures of some frames of a scene, for a painter on a GPU."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 
 from embodichain.physics.film import Exposure
 from embodichain.physics.raster.rasteriser import Rasteriser
-from embodichain.physics.raster.views import Lamps, Views, no_lamps, no_views
+from embodichain.physics.raster.views import CameraViews, Lamps, no_lamps, no_views
 
 __all__ = ["Shooting", "Shot"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Shot:
-    """F frames of one scene. Later changes of the model do not reach it, so it may be drawn at any time."""
+    """F frames of one scene. Later changes of the model do not affect it, so it can be drawn at any time."""
 
     painter: Rasteriser
-    """The rasteriser that would draw it here: the shapes, textures and size of the pictures are its."""
-    views: Views
+    """The rasteriser that would draw it on the CPU; it owns the shapes, the textures and the size of the pictures."""
+    views: CameraViews
     lamps: Lamps
     exposures: Sequence[Exposure]
-    """What happens to each frame after it is drawn, [F]."""
+    """Exposure and noise of each frame, [F]."""
     labels: NDArray[np.uint8]
-    """The label of each visible geom, [G]."""
+    """The segmentation label of each visible geom, [G]."""
     paint: NDArray[np.float32]
     """As in `parts.Skins`."""
     surface: NDArray[np.float32]
@@ -39,10 +39,10 @@ class Shot:
 
 
 class Shooting:
-    """A shot that is being taken, frame by frame."""
+    """Collects the frames of a shot one by one."""
 
     def __init__(self, painter: Rasteriser, num_frames: int, labels: NDArray[np.uint8]) -> None:
-        """`labels` are those of all geoms of the model."""
+        """`labels` holds the segmentation labels of all geoms of the model."""
         cameras, height, width, _ = painter.shape
         geoms, lights = len(painter.solids.geoms), len(painter.lights.texel)
         self._painter, self._labels = painter, labels
@@ -51,12 +51,12 @@ class Shooting:
         self._exposures: list[Exposure] = []
 
     def take(self, data: mujoco.MjData, exposure: Exposure) -> None:
-        """Takes the next frame in the state `data`."""
+        """Adds the frame in the state `data`."""
         self._painter.place(data, len(self._exposures), self._views, self._lamps)
         self._exposures.append(exposure)
 
     def finished(self) -> Shot:
-        """The shot."""
+        """The complete shot."""
         skins, lights = self._painter.skins, self._painter.lights
         return Shot(
             painter=self._painter,

@@ -50,7 +50,7 @@ def rays(fovy, width, height, fine, dx, dy):
 
 @part
 def offset(eye, axes, position, g, away):
-    """Writes the place of a geom's origin in camera space [3]."""
+    """Writes the position of a geom's origin in camera space [m], [3]."""
     for i in range(3):
         away[i] = 0.0
         for k in range(3):
@@ -155,6 +155,7 @@ def see(rotation, position, solids, eye, axes, fovy, far, cull, fine, room):
                     x = dx[i]
                     if ax * x + ea >= ZERO and bx * x + eb >= ZERO and cx * x + ec >= ZERO:
                         near = nx * x + near_y
+                        # Of two surfaces in one place the later one is shown, as by the ray caster; else rounding would decide.
                         if near >= nearness[j, i] * TIE and near <= ONE / NEAR:
                             nearness[j, i] = near
                             shown[j, i] = t

@@ -1,8 +1,8 @@
-"""Worlds of one structure in one simulation: their rows of every array, and one captured graph a control period.
+"""Worlds of the same structure in one simulation: their rows in every array, and one captured graph for a control period.
 
-All arrays are made before the graph is captured and written in place from then on, since a captured graph keeps the addresses of
-those that it was captured with. Where they have to grow, everything is made anew, states are carried over, and the next period is
-captured again.
+A captured graph keeps the addresses of the arrays with which it was captured. So all arrays are allocated before the capture and
+then written only in place. When they have to grow, all are allocated again, states are copied, and the next period is captured
+again.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from embodichain.physics.build import TIMESTEP_S
 from embodichain.physics.warp import kernels
 from embodichain.physics.warp.contacts import CAPACITY, Contacts
 from embodichain.physics.warp.fields import PER_WORLD, STATE
-from embodichain.physics.warp.union import ADDRESSES, POINTERS, Meshes, Shown, mesh_slots
-from embodichain.physics.world import World
+from embodichain.physics.warp.union import ADDRESSES, POINTERS, Shown, WorldMeshes, mesh_slots
+from embodichain.physics.world import CompiledWorld
 from embodichain.types.scenes import Touches
 
 _CONTACTS = 128
-"""Room for contacts at first, per world; tasks of this package were seen with up to 73."""
+"""Initial number of contacts for which there is room in each world; tasks of this package had up to 73."""
 _CONSTRAINTS = 128
-"""The smallest room for rows of constraints in a world. Kernels are compiled for the number, so only its doubles are used."""
+"""Smallest number of constraint rows in a world. Kernels are compiled for this number, so only its doubles are used."""
 _HARMLESS = mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS
-"""The solver ended before it converged, as MuJoCo's may; anything else that overflows has lost contacts or forces."""
+"""Overflow that is harmless: the solver stopped before it converged, as MuJoCo's may. Any other has lost contacts or forces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class BatchSizes:
     """The sizes of a batch's arrays."""
 
     rows: int
-    """Worlds."""
+    """Number of worlds."""
     contacts: int
-    """Contacts per world; all worlds share the sum."""
+    """Contacts per world; the worlds share the total."""
     constraints: int
-    """Rows of constraints in each world."""
+    """Constraint rows of each world."""
     meshes: dict[str, int]
-    """Rows of each array of collision meshes, per world; see `Meshes.sizes`."""
+    """Rows of each array of collision meshes, per world; see `WorldMeshes.sizes`."""
     corners: int
-    """Most corners of a face of a collision mesh."""
+    """Largest number of corners of a face of a collision mesh."""
     degree: int
-    """Most faces at one of its vertices."""
+    """Largest number of faces at a vertex of a collision mesh."""
 
-    def holding(self, meshes: Meshes) -> Room:
-        """Room for these meshes too, half as much again where it has to grow."""
+    def holding(self, meshes: WorldMeshes) -> BatchSizes:
+        """The sizes with room for these meshes too; each size that has to grow gets half as much again in reserve."""
         sizes = {name: size if size <= self.meshes[name] else size * 3 // 2 for name, size in meshes.sizes.items()}
         sizes = {name: max(size, self.meshes[name]) for name, size in sizes.items()}
         return replace(self, meshes=sizes, corners=max(self.corners, meshes.corners), degree=max(self.degree, meshes.degree))
@@ -57,32 +57,34 @@ class Room:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Seat:
-    """Who is in a row."""
+    """The world that occupies a row."""
 
-    world: World
+    world: CompiledWorld
     slots: NDArray[np.intp]
-    meshes: Meshes
+    meshes: WorldMeshes
     absent: NDArray[np.bool_]
 
 
-class Batch:
+class WarpBatch:
     """Worlds of one `signature` on a Warp device, stepped together; for one thread.
 
     Args:
         world: A world of that structure.
-        absent: Names of its geoms that are absent.
+        absent: Names of the geoms of `world` that are absent.
         num_steps: Physics steps in a control period.
         device: A Warp device, as in "cuda:0" or "cpu".
     """
 
-    def __init__(self, world: World, absent: tuple[str, ...], *, num_steps: int, device: str) -> None:
+    def __init__(self, world: CompiledWorld, absent: tuple[str, ...], *, num_steps: int, device: str) -> None:
         self._num_steps, self._device = num_steps, device
         self._seats: list[_Seat | None] = []
         meshes = _seat(world, absent).meshes
         rows = _CONSTRAINTS
         while rows < 3 * world.data.nefc + 64:
             rows *= 2
-        empty = Room(rows=0, contacts=_CONTACTS, constraints=rows, meshes=dict.fromkeys(meshes.arrays, 0), corners=16, degree=16)
+        empty = BatchSizes(
+            rows=0, contacts=_CONTACTS, constraints=rows, meshes=dict.fromkeys(meshes.arrays, 0), corners=16, degree=16
+        )
         self._wanted = self._room = empty
         self._model: Any
         self._data: Any
@@ -91,18 +93,18 @@ class Batch:
 
     @property
     def taken(self) -> int:
-        """How many rows hold a world."""
+        """Number of rows that hold a world."""
         return sum(seat is not None for seat in self._seats)
 
     @property
-    def room(self) -> Room:
+    def room(self) -> BatchSizes:
         """The present sizes."""
         return self._room
 
     # ------------------------------------------------------------------------------------------------------------- rows
 
-    def take(self, world: World, absent: tuple[str, ...]) -> int:
-        """Puts a world, as its scene was written, into a free row, and returns that; makes room where there is none."""
+    def take(self, world: CompiledWorld, absent: tuple[str, ...]) -> int:
+        """Writes a world with its scene into a free row, whose index it returns; makes room if there is none."""
         seat = _seat(world, absent)
         if None not in self._seats:
             self._wanted = replace(self._wanted, rows=max(1, 2 * self._wanted.rows))
@@ -120,7 +122,7 @@ class Batch:
         return row
 
     def leave(self, row: int) -> None:
-        """Frees a row: nothing collides there any more."""
+        """Frees a row, so that nothing in it collides any more."""
         self._seats[row] = None
         self._vacant[row : row + 1].fill_(1)
         self._model.geom_dataid[row].fill_(-1)
@@ -129,19 +131,19 @@ class Batch:
     # ------------------------------------------------------------------------------------------------------------ steps
 
     def aim(self, row: int, late: int, older: NDArray[np.float64], newer: NDArray[np.float64]) -> None:
-        """The actuators' targets of a world in the next period; `older` ones hold for its first `late` steps."""
+        """Sets the actuators' targets of a world in the next period; the `older` ones hold for its first `late` steps."""
         seat = self._seats[row]
         assert seat is not None
         self._plan[:late, row, seat.world.actuators] = older
         self._plan[late:, row, seat.world.actuators] = newer
 
     def push(self, row: int, body: int, force: tuple[float, float, float]) -> None:
-        """Lets a force [N] act on a body's centre of mass in the next period, beside others."""
+        """Applies a force [N] to a body's centre of mass in the next period, in addition to others."""
         self._push[row, body, :3] += force
         self._pushed = True
 
     def step(self) -> None:
-        """One control period of all worlds."""
+        """Simulates one control period of all worlds."""
         self._targets.assign(self._plan)
         if self._pushed:
             self._data.xfrc_applied.assign(self._push)
@@ -159,7 +161,7 @@ class Batch:
         self._crowded = self._contacts.read()
 
     def state(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Positions and velocities of a world after the last `step`; valid until the next."""
+        """Positions and velocities of a world after the last `step`; the arrays are valid until the next."""
         return self._qpos[row], self._qvel[row]
 
     def touches(self, row: int) -> Touches:
@@ -167,9 +169,9 @@ class Batch:
         return self._contacts.touches(row, self._num_steps)
 
     def fault(self, row: int) -> str:
-        """Why the state of a world cannot be used after the last `step`; empty when it can.
+        """Why the state of a world is invalid after the last `step`; empty when it is valid.
 
-        Where it lacked room, the next world that is loaded brings twice as much.
+        If it lacked room, room is doubled when the next world is loaded.
         """
         if self._strange[row]:
             return f"became unstable: an object is penetrating, too light or too fast for the {1e3 * TIMESTEP_S:g} ms step"
@@ -190,7 +192,7 @@ class Batch:
         return ""
 
     def _launch(self) -> None:
-        """Launches a control period, in the same order each time."""
+        """Launches the kernels of a control period, always in the same order."""
         data = self._data
         wp.launch(kernels.begin, dim=data.nworld, inputs=[self._vacant, self._rest, data.qpos, data.qvel, data.qacc_warmstart])
         data.overflow.zero_()
@@ -204,16 +206,16 @@ class Batch:
 
     # ----------------------------------------------------------------------------------------------------------- arrays
 
-    def _make(self, world: World, absent: tuple[str, ...]) -> None:
-        """Makes all arrays of the wanted sizes, and carries over the worlds that are there."""
+    def _make(self, world: CompiledWorld, absent: tuple[str, ...]) -> None:
+        """Allocates all arrays with the wanted sizes, and copies the worlds that are already there."""
         kept = {name: getattr(self._data, name).numpy().copy() for name in STATE} if self._room.rows else {}
         plan = self._plan if self._room.rows else None
         room = self._room = self._wanted
-        model, rows = world.model, max(2, room.rows)  # of one row, MuJoCo Warp would not ask whether a mesh is absent
+        model, rows = world.model, max(2, room.rows)  # with a single row, MuJoCo Warp would not check whether a mesh is absent
         with wp.ScopedDevice(self._device), Shown(model, absent):
             self._model = mjw.put_model(model, batch_sizes=dict.fromkeys(PER_WORLD, rows))
             self._data = mjw.make_data(model, nworld=room.rows, naconmax=room.contacts * room.rows, njmax=room.constraints)
-            self._model.opt.warn_overflow = 0  # it would print; `fault` says so
+            self._model.opt.warn_overflow = 0  # it would print a warning; `fault` reports the overflow
             self._model.npolygonmax, self._model.nmeshdegmax = room.corners, room.degree
             for name, size in room.meshes.items():
                 kind = getattr(self._model, name).dtype
@@ -237,7 +239,7 @@ class Batch:
                 self._plan[:, row] = plan[:, row]
 
     def _write(self, row: int) -> None:
-        """Writes all that distinguishes the world in a row from the others, but for its state."""
+        """Writes everything except its state that distinguishes the world in a row from the others."""
         seat = self._seats[row]
         assert seat is not None
         for name in PER_WORLD:
@@ -256,16 +258,16 @@ class Batch:
         self._vacant[row : row + 1].fill_(0)
 
 
-def _seat(world: World, absent: tuple[str, ...]) -> _Seat:
+def _seat(world: CompiledWorld, absent: tuple[str, ...]) -> _Seat:
     model = world.model
     with Shown(model, absent):
         slots = mesh_slots(model)
     missing = np.isin(slots, [model.geom(name).id for name in absent])
-    return _Seat(world=world, slots=slots, meshes=Meshes.of(model, slots, missing), absent=missing)
+    return _Seat(world=world, slots=slots, meshes=WorldMeshes.of(model, slots, missing), absent=missing)
 
 
 def _assign(array: Any, row: int, values: Any) -> None:
-    """Writes a world's row of an array in place."""
+    """Writes the row of one world in an array, in place."""
     if array.size:
         target = array[row]
         target.assign(np.asarray(values).reshape(*target.shape, *getattr(array.dtype, "_shape_", ())))

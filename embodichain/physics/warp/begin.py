@@ -1,4 +1,4 @@
-"""Begins to use Warp, in silence."""
+"""Initialises Warp without output."""
 
 from __future__ import annotations
 

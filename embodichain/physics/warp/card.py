@@ -1,7 +1,7 @@
-"""Draws the pictures of many frames of a scene at once on a GPU, into memory that lies there, or on Warp's CPU device.
+"""Draws the pictures of many frames of a scene at once on a GPU, into memory on that GPU, or on Warp's CPU device.
 
-It is the rasteriser's work, by `warp.drawing` and `warp.shading`: the same triangles, shadow maps and shading, and the same bytes
-but for pixels where the order of triangles decides. Everything is enqueued on one stream, and nothing is waited for.
+It repeats the rasteriser's work with the kernels of `warp.drawing` and `warp.shading`: the same triangles, shadow maps and shading.
+Pixels are equal except where the order of triangles decides. Everything is enqueued on one stream without waiting.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ if TYPE_CHECKING:  # a machine that only draws needs no MuJoCo
     from embodichain.physics.raster.rasteriser import Rasteriser
     from embodichain.physics.raster.shot import Shot
 
-__all__ = ["Card", "open_card"]
+__all__ = ["WarpDevice", "open_card"]
 
 _BATCH = 32
-"""Most frames that are drawn at once. A frame of three cameras at 128 x 128 takes 0.4 MB, and 0.6 MB for each light."""
+"""Most frames that are drawn at once. A frame of three cameras at 128 x 128 takes 0.4 MB, plus 0.6 MB for each light."""
 
 
-def open_card(kind: str, ordinal: int = 0) -> Card:
-    """The device that draws into a ring on a device of this kind ("cuda", or "delayed", which is in host memory).
+def open_card(kind: str, ordinal: int = 0) -> WarpDevice:
+    """The device for drawing into a ring on a device of this kind ("cuda", or "delayed", which is in host memory).
 
     Raises ConfigError when Warp finds no such GPU.
     """
     start_warp()
     if kind != "cuda":
-        return Card(wp.get_device("cpu"))
+        return WarpDevice(wp.get_device("cpu"))
     if not wp.is_cuda_available() or ordinal >= len(wp.get_cuda_devices()):
         raise ConfigError(
             f"pictures cannot be drawn on GPU {ordinal}: Warp {wp.__version__} finds {len(wp.get_cuda_devices())} here (a driver "
             "is missing, or Warp was built without CUDA); choose stream.darkroom host, which draws on a CPU"
         )
-    return Card(wp.get_cuda_device(ordinal))
+    return WarpDevice(wp.get_cuda_device(ordinal))
 
 
-class Card:
-    """One device of Warp, and a stream of its own on it. Owned by one thread."""
+class WarpDevice:
+    """One device of Warp with its own stream. Owned by one thread."""
 
     def __init__(self, device: Any) -> None:
         self._device = device
@@ -53,17 +53,17 @@ class Card:
         self._shapes: WeakKeyDictionary[Rasteriser, dict[str, Any]] = WeakKeyDictionary()
         self._scratch: dict[tuple[int, ...], tuple[Any, Any, Any]] = {}
         self._held: list[tuple[Any, list[Any]]] = []
-        """What running kernels read, with the event after them: freed sooner, its memory might be used for something else."""
+        """Inputs of running kernels with the event that ends their use; freed earlier, their memory might be overwritten."""
 
     @property
     def stream(self) -> int | None:
-        """The handle of the stream (`cudaStream_t`); None on a CPU, which works at once."""
+        """The handle of the stream (`cudaStream_t`); None on a CPU, where kernels run synchronously."""
         return None if self._stream is None else int(self._stream.cuda_stream)
 
     def draw(self, shot: Shot, out: Mapping[str, Any]) -> None:
-        """Draws a shot into `rgb` [F, C, h, w, 3], and `depth` [F, C, h, w] and `segmentation` where they exist.
+        """Draws a shot into `rgb` [F, C, h, w, 3], and into `depth` [F, C, h, w] and `segmentation` if `out` has them.
 
-        These are arrays on this device with DLPack. Frames after the shot's are cleared. Kernels are enqueued; returns at once.
+        The arrays are on this device and support DLPack. Frames beyond those of the shot are cleared. Kernels are only enqueued.
         """
         if self._stream is None:
             with wp.ScopedDevice(self._device):
@@ -128,7 +128,7 @@ class Card:
             wp.launch(kernel, dim=dim, inputs=inputs)
 
     def _room(self, frames: int, views: int, height: int, width: int, lights: int, size: int) -> tuple[Any, Any, Any]:
-        """Working memory, which kernels on one stream use one after another."""
+        """Working memory for kernels, which use it one after another because they are on the same stream."""
         key = (frames, views, height, width, lights, size)
         if key not in self._scratch:
             self._scratch[key] = (
@@ -139,7 +139,7 @@ class Card:
         return self._scratch[key]
 
     def _shapes_of(self, painter: Rasteriser) -> dict[str, Any]:
-        """A painter's triangles and textures on the device; they are sent once."""
+        """A painter's triangles and textures on the device; they are copied there only once."""
         if painter not in self._shapes:
             solids, skins = painter.solids, painter.skins
             found = {
@@ -158,17 +158,17 @@ class Card:
 
     @staticmethod
     def _flat(array: Any, kind: Any) -> Any:
-        """A field as [F, values of a frame]; an empty one where the trajectory has none."""
+        """A field as [F, values of a frame]; an empty array if the trajectory does not have the field."""
         if array is None:
             return wp.empty((0, 0), dtype=kind)
-        return wp.from_dlpack(array.reshape(array.shape[0], -1))  # arrays of Warp have four axes at most
+        return wp.from_dlpack(array.reshape(array.shape[0], -1))  # arrays of Warp have at most four axes
 
 
 _KINDS = {"rgb": wp.uint8, "depth": wp.float32, "segmentation": wp.uint8}
 
 
 def _poses(shot: Shot) -> dict[str, Any]:
-    """A shot's own arrays on the device."""
+    """The arrays of a shot, copied to the device."""
     views, lamps, exposures = shot.views, shot.lamps, shot.exposures
     return {
         "dx": wp.array(views.dx, dtype=float),

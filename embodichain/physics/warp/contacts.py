@@ -1,4 +1,4 @@
-"""Sums the contacts of every world over a control period, on the device: what `physics.stepping` does for one world on a CPU.
+"""Sums the contacts of every world over a control period on the device, as `physics.stepping` does for one world on a CPU.
 
 Each world has a table of pairs of bodies, addressed by a hash of the pair; threads claim rows of it with a compare-and-swap.
 """
@@ -22,10 +22,10 @@ class Contacts:
     """The tables of a batch of `num_rows` worlds on a device; for one thread.
 
     Args:
-        num_rows: How many worlds, W.
+        num_rows: Number of worlds, W.
         owners: The body that each geom's contacts are attributed to.
-        num_bodies: How many bodies each world has.
-        device: Where the tables lie.
+        num_bodies: Number of bodies in each world.
+        device: The Warp device with the tables.
     """
 
     def __init__(self, num_rows: int, owners: NDArray[np.int32], num_bodies: int, device: str) -> None:
@@ -39,12 +39,12 @@ class Contacts:
         self._read: dict[str, NDArray] = {}
 
     def clear(self) -> None:
-        """Launches the beginning of a control period."""
+        """Launches the kernel that begins a control period."""
         sums = [self._force, self._depth, self._peak, self._now, self._push, self._lost]
         wp.launch(kernels.clear, dim=self._key.shape, inputs=[self._key, self._since, *sums], device=self._device)
 
     def add(self, step: int, data: Any) -> None:
-        """Launches the addition of the contacts of physics step `step` of the period, from the batch's `mujoco_warp.Data`."""
+        """Launches the kernel that adds the contacts of physics step `step` of the period, from the batch's `mujoco_warp.Data`."""
         found = data.contact
         told = [found.geom, found.worldid, found.efc_address, found.frame, found.dist, data.efc.force]
         sums = [self._key, self._since, self._force, self._depth, self._now, self._push, self._lost]
@@ -57,13 +57,13 @@ class Contacts:
         wp.launch(kernels.close, dim=self._key.shape, inputs=[self._now, self._peak], device=self._device)
 
     def read(self) -> NDArray[np.bool_]:
-        """Copies the tables to the host; returns which worlds touched more pairs than there is room for."""
+        """Copies the tables to the host; returns which worlds had more touching pairs than there is room for."""
         names = ("key", "since", "force", "depth", "peak", "push")
         self._read = {name: getattr(self, f"_{name}").numpy() for name in names}
         return self._lost.numpy() != 0
 
     def touches(self, row: int, num_steps: int) -> Touches:
-        """The contacts of one world as `read`, in order of first touch, then of bodies; means are over `num_steps` steps."""
+        """The contacts of one world from the last `read`, by first touch, then by bodies; means are over `num_steps` steps."""
         table = {name: values[row] for name, values in self._read.items()}
         found = np.flatnonzero(table["key"])
         found = found[np.lexsort((table["key"][found], table["since"][found]))]

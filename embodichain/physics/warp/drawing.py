@@ -1,10 +1,10 @@
 # ruff: noqa: D103
 # pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportArgumentType=false
 # pyright: reportCallIssue=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportReturnType=false
-"""The Warp kernels that find what is visible and draw shadow maps: `raster.visibility` and `raster.shadows`, a thread a triangle.
+"""The Warp kernels for visibility and shadow maps: `raster.visibility` and `raster.shadows` with one thread for each triangle.
 
-They compute what those compute, in the same order and without fused products, so that pictures differ at most where the order of
-triangles decides. They contain no float64: what needs it is computed beforehand, by `raster.views`.
+They compute the same values in the same order and without fused products, so that pictures differ at most where the order of
+triangles decides. They contain no float64 arithmetic, which `raster.views` does beforehand.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NOTHING = wp.constant(65535)
 
 @wp.struct
 class Plane:
-    """A triangle before a camera: edge functions, the plane in inverse depth, and bounds [samples]; none when `first > last`."""
+    """A triangle before a camera: edge functions, its plane in inverse depth, and bounds [samples]; empty when `first > last`."""
 
     a: wp.vec3
     b: wp.vec3
@@ -64,7 +64,8 @@ def grown(bounds: wp.vec4, x: float, y: float) -> wp.vec4:
 
 @wp.func
 def clipped(bounds: wp.vec4, v: wp.vec3, w: wp.vec3, scale: wp.vec4) -> wp.vec4:
-    """Bounds grown by the part of an edge in front of the near plane."""
+    """Bounds enlarged to contain the part of an edge in front of the near plane."""
+    # Only bounds are clipped at the near plane, not the triangle: edge functions are valid behind the camera as well.
     ahead = v[2] <= -NEAR
     if ahead:
         bounds = grown(bounds, scale[2] - v[0] / v[2] * scale[0], scale[3] + v[1] / v[2] * scale[1])
@@ -86,6 +87,7 @@ def set_up(va: wp.vec3, vb: wp.vec3, vc: wp.vec3, around: bool, scale: wp.vec4, 
     plane = Plane()
     plane.first = 1
     plane.last = 0
+    # Empty bounds, which the first point replaces.
     bounds = wp.vec4(1e9, -1e9, 1e9, -1e9)
     if around and (va[2] > -NEAR or vb[2] > -NEAR or vc[2] > -NEAR):
         bounds = clipped(clipped(clipped(bounds, va, vb, scale), vb, vc, scale), vc, va, scale)
@@ -105,6 +107,7 @@ def set_up(va: wp.vec3, vb: wp.vec3, vc: wp.vec3, around: bool, scale: wp.vec4, 
         return plane
     inverse = 1.0 / distance
     plane.n = wp.vec3(normal[0] * inverse, normal[1] * inverse, normal[2] * inverse)
+    # The order of the factors decides the sign: inside is positive for faces that are counter-clockwise to the camera.
     plane.a = cross(vc, vb)
     plane.b = cross(va, vc)
     plane.c = cross(vb, va)
@@ -117,7 +120,7 @@ def set_up(va: wp.vec3, vb: wp.vec3, vc: wp.vec3, around: bool, scale: wp.vec4, 
 
 @wp.func
 def inside(plane: Plane, x: float, y: float) -> bool:
-    """Whether the ray through a sample passes the triangle, in the order of `visibility.see`'s sums."""
+    """Whether the ray through a sample hits the triangle; sums in the same order as `visibility.see`."""
     a = plane.a[0] * x + (plane.a[1] * y - plane.a[2])
     b = plane.b[0] * x + (plane.b[1] * y - plane.b[2])
     c = plane.c[0] * x + (plane.c[1] * y - plane.c[2])
@@ -131,8 +134,9 @@ def nearness(plane: Plane, x: float, y: float) -> float:
 
 @wp.kernel
 def clear(least: float, nearest: wp.array3d[int], shown: wp.array3d[int]) -> None:
-    """Nothing is nearer than the far plane, whose inverse depth is `least` [1/m]."""
+    """Resets samples to the far plane, whose inverse depth is `least` [1/m]."""
     view, j, i = wp.tid()
+    # The bits of a positive float, on which the atomic maximum of an integer works.
     nearest[view, j, i] = wp.cast(least, wp.int32)
     shown[view, j, i] = -1
 
@@ -155,10 +159,10 @@ def see(
     nearest: wp.array3d[int],
     shown: wp.array3d[int],
 ) -> None:
-    """First keeps the nearest inverse depth of each sample; `again`, of the triangles that reach it, the last one.
+    """The first pass keeps the nearest inverse depth at each sample; the second (`again`) the last triangle that reaches it.
 
-    So the outcome depends on no order, and surfaces in one place are decided as by the rasteriser on a CPU. Inverse depths are
-    positive, so their bits are ordered as they are. `start` is the first of these views in arrays of all views.
+    So the result does not depend on the order of threads, and of coinciding surfaces the same one is shown as by the rasteriser on
+    a CPU. Inverse depths are positive floats, whose bits as integers have the same order. `start` is the first of these views.
     """
     view, t = wp.tid()
     v = start + view
@@ -167,6 +171,7 @@ def see(
         return
     eye = eyes[v, place]
     flat = planes[t]
+    # Back faces are decided in the geom's frame, before any vertex is transformed.
     if flat[0] * eye[0] + flat[1] * eye[1] + flat[2] * eye[2] <= flat[3]:
         return
     va = corner(v, place, vertices[int(faces[t, 0])], turns, shifts)
@@ -181,6 +186,7 @@ def see(
                 near = nearness(plane, x, y)
                 if near > 0.0 and near <= 1.0 / NEAR:
                     if not again:
+                        # Threads of other triangles write the same sample, and a maximum is the same in any order.
                         wp.atomic_max(nearest, view, j, i, wp.cast(near, wp.int32))
                     elif near >= wp.cast(nearest[view, j, i], wp.float32) * TIE:
                         wp.atomic_max(shown, view, j, i, t)
@@ -217,7 +223,7 @@ def cast(
     shifts: wp.array3d[wp.vec3],
     maps: wp.array4d[int],
 ) -> None:
-    """As `shadows.cast`; `start` is the first of these frames in arrays of all frames."""
+    """As `shadows.cast`; `start` is the index of the first of these frames in arrays of all frames."""
     frame, light, t = wp.tid()
     f = start + frame
     place = int(owner[t])
@@ -259,4 +265,5 @@ def cast(
         for i in range(first, last + 1):
             x = float(i)
             if wide or (base0 >= (y1 - y0) * x and base1 >= (y2 - y1) * x and base2 >= (y0 - y2) * x):
+                # As above: the nearest caster wins in any order of threads.
                 wp.atomic_min(maps, frame, light, j, i, int(depth + across * x))

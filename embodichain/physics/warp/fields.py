@@ -1,7 +1,7 @@
-"""Which fields of MuJoCo Warp's model differ from world to world, and which have to be the same in all of them.
+"""The fields of MuJoCo Warp's model that differ between worlds, and those that must be equal in all of them.
 
-Both lists are derived from its declarations, so that a field which a later version adds cannot be forgotten: by default every field
-that it can store per world is stored so, and every other that comes from MuJoCo's model decides which worlds are alike.
+Both lists are derived from its declarations, so that no field of a later version is forgotten: every field that it can store per
+world is stored so, and every other field from MuJoCo's model must be equal for worlds to be simulated together.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from embodichain.errors import RobotError
 
 _PICTURES = ("cam_", "light_", "mat_")
 NOT_PER_WORLD = frozenset({"geom_rgba", "geom_matid"})
-"""Fields that MuJoCo Warp can store per world and that only its renderer reads, beside those of cameras, lights and materials."""
+"""Fields that MuJoCo Warp can store per world but only its renderer reads, besides those of cameras, lights and materials."""
 _MESHES = ("mesh_", "oct_", "hfield_")
 NOT_SHARED = frozenset({"dof_length", "geom_fluid", "site_size", "mapM2M", "mapM2D", "mapD2M"})
-"""Fields of one value for all worlds that may differ nevertheless, beside those of meshes: no step reads the first three without
-sleeping bodies, a fluid, or touch sensors; the others follow from the structure of M and D."""
+"""Fields with one value for all worlds that may nevertheless differ, besides those of meshes. Without sleeping bodies, a fluid, or
+touch sensors no step reads the first three; the others follow from the structure of M and D."""
 STATE = ("qpos", "qvel", "qacc_warmstart", "ctrl", "mocap_pos", "mocap_quat")
-"""What a step reads of a world's state, beside forces that are applied."""
+"""The parts of a world's state that a step reads, besides applied forces."""
 
 
 def _arrays() -> dict[str, tuple[Any, ...]]:
-    """The shape of every array of `mujoco_warp.Model` as it is declared, by name."""
+    """The declared shape of every array of `mujoco_warp.Model`, by name."""
     return {field.name: tuple(field.type.shape) for field in dataclasses.fields(mjw.Model) if hasattr(field.type, "shape")}  # type: ignore[union-attr]
 
 
@@ -41,11 +41,11 @@ SHARED = tuple(
     for name, shape in _arrays().items()
     if shape[0] != "*" and name not in NOT_SHARED and not name.startswith(_MESHES) and hasattr(mujoco.MjModel, name)
 )
-"""Fields in which worlds that are simulated together have to agree."""
+"""Fields that must be equal in worlds that are simulated together."""
 
 
 def signature(model: mujoco.MjModel) -> bytes:
-    """Equal for models that can be simulated together. What is absent must be `Shown`."""
+    """A key that is equal for models that can be simulated together. Absent geoms must be `Shown` meanwhile."""
     digest = hashlib.blake2b(digest_size=16)
     for name in SHARED:
         values = np.ascontiguousarray(getattr(model, name))
@@ -55,7 +55,7 @@ def signature(model: mujoco.MjModel) -> bytes:
 
 
 def check(model: mujoco.MjModel) -> None:
-    """Raises RobotError for a model with parts whose values are derived when it is loaded, or whose state is not carried here."""
+    """Raises RobotError for a model with parts whose values are computed at loading, or whose state is not copied here."""
     parts = {
         "actuators with damping of their own": bool(model.actuator_damping.any() or model.actuator_dampingpoly.any()),
         "actuators with a state": model.na > 0,

@@ -1,14 +1,14 @@
 # ruff: noqa: D103
 # pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportArgumentType=false
 # pyright: reportCallIssue=false, reportAssignmentType=false, reportAttributeAccessIssue=false
-"""The Warp kernels of a control period. Warp compiles them from their source, by rules that a checker of Python does not know."""
+"""The Warp kernels of a control period. Warp compiles their source by rules that type checkers of Python do not know."""
 
 from __future__ import annotations
 
 import warp as wp
 
 _LIMIT = wp.constant(1e10)
-"""Positions, velocities and accelerations beyond this are those of a simulation that became unstable: MuJoCo's `mjMAXVAL`."""
+"""Larger positions, velocities and accelerations mean that the simulation became unstable: MuJoCo's `mjMAXVAL`."""
 
 
 @wp.kernel(enable_backward=False)
@@ -19,7 +19,7 @@ def begin(
     qvel: wp.array2d[float],
     warmstart: wp.array2d[float],
 ) -> None:
-    """Puts rows in which nobody is back to rest, so that what happens there grows into nothing that disturbs the others."""
+    """Resets the state of vacant rows, because an unstable simulation there could disturb the others."""
     world = wp.tid()
     if vacant[world] != 0:
         for i in range(qpos.shape[1]):
@@ -43,10 +43,10 @@ def watch(
     qacc: wp.array2d[float],
     unstable: wp.array[int],
 ) -> None:
-    """Marks worlds with values that are too large or none at all.
+    """Marks worlds in which a value is too large or not a number.
 
-    Accelerations without contacts count too: where their square is infinite in single precision, the solver gives up and leaves the
-    world as it is, so that every other value stays finite.
+    Accelerations without contacts are checked as well: when their square overflows single precision, the solver stops and leaves
+    the world unchanged, so that all other values remain finite.
     """
     world = wp.tid()
     for i in range(qpos.shape[1]):
@@ -106,7 +106,7 @@ def add(
     if contact >= num_contacts[0]:
         return
     first_row = address[contact, 0]
-    if first_row < 0:  # not in contact, or nothing there can move
+    if first_row < 0:  # no contact, or between bodies that cannot move
         return
     world = worlds[contact]
     normal = row_force[world, first_row]  # with elliptic friction cones, the first row of a contact is its normal force

@@ -1,9 +1,9 @@
 # ruff: noqa: D103, RUF046, UP018 (a number that changes in a loop is declared by its type)
 # pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportArgumentType=false
 # pyright: reportCallIssue=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportReturnType=false
-"""The Warp kernel that shades visible samples and writes finished pictures: `raster.shading` and the film, a thread a pixel.
+"""The Warp kernel that shades visible samples and writes final pictures: `raster.shading` and the film, one thread for each pixel.
 
-It computes what `raster.shading`, `Film.expose` and `noise.develop` compute, in the same order and without fused products.
+It computes the same as `raster.shading`, `Film.expose` and `noise.develop`, in the same order and without fused products.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ def row_lit(maps: wp.array4d[int], frame: int, light: int, j: int, i: int, z: in
 
 @wp.func
 def lit(maps: wp.array4d[int], frame: int, light: int, p: wp.vec3) -> float:
-    """As `shading._lit`; where all 16 texels agree the filter gives 0 or 1 too, but not to the bit, so it is skipped as there."""
+    """As `shading._lit`. Where all 16 texels agree, the filter would give almost 0 or 1, so it is skipped here as on the CPU."""
     left, low = wp.floor(p[0]), wp.floor(p[1])
     inner = float(maps.shape[2] - 3)
+    # Outside the map nothing can cast a shadow, because the map covers all casters.
     if not (left >= 1.0 and low >= 1.0 and left <= inner and low <= inner):
         return 1.0
     i, j = int(left) - 1, int(low) - 1
@@ -66,6 +67,7 @@ def texel(texels: wp.array[wp.vec4], level: wp.vec3i, u: float, v: float) -> wp.
     left, top = wp.floor(x), wp.floor(y)
     fx, fy = x - left, y - top
     i0, j0 = int(left), int(top)
+    # Textures repeat, so the neighbour beyond the border is on the opposite side.
     i1 = wp.where(i0 + 1 < width, i0 + 1, 0)
     j1 = wp.where(j0 + 1 < height, j0 + 1, 0)
     i0 = wp.where(i0 >= 0, i0, width - 1)
@@ -96,7 +98,7 @@ def mixed(moment: wp.uint64, place: int) -> wp.int64:
 
 @wp.func
 def developed(value: float, gain: float, whole: wp.int64, amplitude: wp.int64, moment: wp.uint64, place: int) -> wp.uint8:
-    """A colour, 0 to 1, as a byte of the finished picture."""
+    """The byte in the final picture for a colour value, 0 to 1."""
     byte = int(value * 255.0 + 0.5)
     if amplitude == wp.int64(0):
         return wp.uint8(wp.rint(wp.min(wp.max(float(byte) * gain, 0.0), 255.0)))
@@ -117,7 +119,7 @@ def ground(
     levels: wp.array2d[wp.vec3i],
     texels: wp.array[wp.vec4],
 ) -> wp.vec3:
-    """The colour of a texture where a ray hits a triangle, from the level that is fine enough."""
+    """The colour of a texture where a ray hits a triangle, from the mipmap level with sufficient resolution."""
     a = plane.a[0] * x + plane.a[1] * y - plane.a[2]
     b = plane.b[0] * x + plane.b[1] * y - plane.b[2]
     c = plane.c[0] * x + plane.c[1] * y - plane.c[2]
@@ -132,6 +134,7 @@ def ground(
     edge = float(levels[texture, 0][1])
     stretch = wp.max(across_u * across_u + across_v * across_v, along_u * along_u + along_v * along_v) * edge * edge
     level = int(0)
+    # Up to the level at which a pixel spans at most 1.4 texels: a finer one flickers, a coarser one blurs.
     while stretch > 2.0 and level + 1 < levels.shape[1] and levels[texture, level + 1][1] > 0:
         stretch *= 0.25
         level += 1
@@ -178,12 +181,13 @@ def shade(
     depth: wp.array2d[float],
     segmentation: wp.array2d[wp.uint8],
 ) -> None:
-    """Writes a pixel of a view into rgb [F, C h w 3], depth and segmentation [F, C h w]; the last two may be empty.
+    """Writes one pixel of a view into rgb [F, C h w 3], depth and segmentation [F, C h w]; the last two may be empty.
 
-    `start` is the first of these frames in all arrays but `shown` and `maps`.
+    `start` is the index of the first of these frames in all arrays except `shown` and `maps`.
     """
     view, j, i = wp.tid()
     v = start * cameras + view
+    # Arrays of the whole shot are indexed by frame, working memory only by place in this batch (`chart`, `view`).
     frame = start + view // cameras
     chart = view // cameras
     place = ((view % cameras) * shown.shape[1] + j) * shown.shape[2] + i
@@ -199,6 +203,7 @@ def shade(
         va = corner(v, g, vertices[int(faces[t, 0])], turns, shifts)
         vb = corner(v, g, vertices[int(faces[t, 1])], turns, shifts)
         vc = corner(v, g, vertices[int(faces[t, 2])], turns, shifts)
+        # The plane is computed again instead of stored: memory for each triangle in each view would cost more than this.
         plane = set_up(va, vb, vc, seen[v, g] == wp.uint8(2), scales[v], dx.shape[1], dy.shape[1])
         x = dx[v, i]
         y = dy[v, j]
@@ -207,6 +212,7 @@ def shade(
         a = plane.a[0] * x + plane.a[1] * y - plane.a[2]
         b = plane.b[0] * x + plane.b[1] * y - plane.b[2]
         c = plane.c[0] * x + plane.c[1] * y - plane.c[2]
+        # Edge functions grow with this volume: divided by it, normals stay within the range of float32.
         volume = wp.abs(va[0] * plane.a[0] + va[1] * plane.a[1] + va[2] * plane.a[2])
         share = 1.0 / wp.max(volume, 1e-30)
         n = wp.vec3(0.0)
@@ -237,9 +243,11 @@ def shade(
             half = wp.max(n[0] * h[0] + n[1] * h[1] + n[2] * h[2], 0.0)
             square = h[0] * h[0] + h[1] * h[1] + h[2] * h[2]
             fall = wp.max(1.0 - (1.0 - half * half / square) * paint[g, 4] * (1.0 / 16.0), 0.0)
+            # (1 - y / 8) ** 8 by three squarings, the approximation of exp(-y) that `shading._aim` uses too.
             fall *= fall
             fall *= fall
             gleam = fall * fall * paint[g, 3] * MIRROR
+            # The point is moved off its surface before it is looked up, or the surface would shadow itself.
             off = grain[frame, number] * (0.4 + 2.2 * wp.sqrt(wp.max(1.0 - toward * toward, 0.0)))
             w = wp.vec3(away * x + off * n[0], away * y + off * n[1], off * n[2] - away)
             p = wp.vec3(0.0)

@@ -1,8 +1,8 @@
-"""Makes scenes of different objects alike, so that their worlds can be simulated as one model.
+"""Gives scenes with different objects the same structure, so that their worlds can be simulated as one model.
 
 MuJoCo Warp simulates worlds of one structure: the same bodies, joints and geoms. Objects differ in their number of convex hulls, so
-every body gets as many as the next power of two; those that it lacks are absent, and collide with nothing. What worlds of the same
-structure still differ in (masses, sizes, meshes, friction, drives) is stored per world.
+every body gets as many as the next power of two; the surplus ones are absent and collide with nothing. Other differences (masses,
+sizes, meshes, friction, drives) are stored per world.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from embodichain.types import Asset, Body, Material, Mesh, Scene
 
 _CORNERS = 0.01 * np.array([(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)], np.float64)
 _ABSENT = Mesh(vertices=_CORNERS, faces=np.array([(0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 2, 3)], np.int32))
-"""In place of a hull that a body does not have. A tetrahedron, because MuJoCo compiles no empty mesh."""
+"""Stands for an absent hull. A tetrahedron, because MuJoCo compiles no empty mesh."""
 
 
 def filled(scene: Scene) -> tuple[Scene, tuple[str, ...]]:
-    """The scene with hulls added until every body's number of them is a power of two, and the names of those geoms."""
+    """Adds hulls to a scene until each body's number of them is a power of two; returns it and the names of the added geoms."""
     objects, absent = [], []
     for placement in scene.objects:
         bodies = []
@@ -36,7 +36,7 @@ def filled(scene: Scene) -> tuple[Scene, tuple[str, ...]]:
 
 
 def _filled(body: Body) -> tuple[Body, int]:
-    """The body with its meshes first, then those it lacks, then its analytic solids by kind; also the number of the first two."""
+    """The body with its meshes first, then the added ones, then its analytic solids by kind; and the number of the first two."""
     pairs = list(zip(body.hulls, body.touching, strict=True))
     meshes = [pair for pair in pairs if pair[0].shape is None]
     solids = sorted((pair for pair in pairs if pair[0].shape is not None), key=_kind)
@@ -52,7 +52,7 @@ def _kind(pair: tuple[Mesh, Material]) -> str:
 
 
 def hide(model: mujoco.MjModel, absent: tuple[str, ...]) -> bool:
-    """Lets these geoms collide with nothing in MuJoCo C either; returns whether that changed the model."""
+    """Disables collisions of these geoms in MuJoCo C too; returns whether that changed the model."""
     geoms = [model.geom(name).id for name in absent]
     changed = bool(model.geom_contype[geoms].any())
     model.geom_contype[geoms] = model.geom_conaffinity[geoms] = 0
@@ -60,7 +60,7 @@ def hide(model: mujoco.MjModel, absent: tuple[str, ...]) -> bool:
 
 
 class Shown:
-    """A context in which geoms that were hidden are those that they stand for: the structure is that of all alike worlds."""
+    """A context in which hidden geoms collide again, so that models of one structure are equal whichever geoms are absent."""
 
     def __init__(self, model: mujoco.MjModel, absent: tuple[str, ...]) -> None:
         self._model = model
@@ -77,28 +77,28 @@ class Shown:
 
 
 def mesh_slots(model: mujoco.MjModel) -> NDArray[np.intp]:
-    """The geoms that collide as meshes, in the order of their slots in `Meshes`. Hidden geoms must be `Shown`."""
+    """The geoms that collide as meshes, in the order of their slots in `WorldMeshes`. Hidden geoms must be `Shown` meanwhile."""
     collides = (model.geom_contype | model.geom_conaffinity) != 0
     return np.flatnonzero((model.geom_type == mujoco.mjtGeom.mjGEOM_MESH) & collides)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Meshes:
-    """The collision meshes of one world, a slot for each geom in `mesh_slots`.
+class WorldMeshes:
+    """The collision meshes of one world, with a slot for each geom in `mesh_slots`.
 
-    Arrays are named as in `mujoco_warp.Model`; addresses (`..adr`) count from the world's own first row, and are -1 where there is
-    nothing.
+    Arrays have the names of `mujoco_warp.Model`; addresses (`..adr`) are relative to the world's first row, and -1 for missing
+    parts.
     """
 
     arrays: dict[str, NDArray]
     corners: int
-    """Most corners of a face (`npolygonmax`)."""
+    """Largest number of corners of a face (`npolygonmax`)."""
     degree: int
-    """Most faces at a vertex (`nmeshdegmax`)."""
+    """Largest number of faces at a vertex (`nmeshdegmax`)."""
 
     @classmethod
-    def of(cls, model: mujoco.MjModel, geoms: NDArray[np.intp], absent: NDArray[np.bool_]) -> Meshes:
-        """Reads them from a compiled model; slots where `absent` [geoms] stay empty."""
+    def of(cls, model: mujoco.MjModel, geoms: NDArray[np.intp], absent: NDArray[np.bool_]) -> WorldMeshes:
+        """Reads them from a compiled model; slots in `absent` [geoms] stay empty."""
         per_mesh = {name: np.full(len(geoms), -1, np.int32) for name in ADDRESSES}
         per_mesh |= {name: np.zeros(len(geoms), np.int32) for name in COUNTS}
         parts: dict[str, list[NDArray]] = {name: [] for name in PARTS}
@@ -127,21 +127,21 @@ class Meshes:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """How many rows each array takes."""
+        """Number of rows of each array."""
         return {name: len(values) for name, values in self.arrays.items()}
 
 
 ADDRESSES = {"mesh_vertadr": "mesh_vert", "mesh_graphadr": "mesh_graph", "mesh_polyadr": "mesh_polynormal"}
-"""Per mesh: where its part of another array begins."""
+"""For each mesh: the start of its part of another array."""
 COUNTS = ("mesh_vertnum", "mesh_polynum")
-"""Per mesh: how many rows of it count."""
+"""For each mesh: the number of its rows in another array."""
 PARTS = (
     *("mesh_vert", "mesh_graph", "mesh_polynormal", "mesh_polyvertadr", "mesh_polyvertnum", "mesh_polyvert"),
     *("mesh_polymapadr", "mesh_polymapnum", "mesh_polymap"),
 )
-"""The arrays that all meshes lie in, one after another."""
+"""The arrays that contain the data of all meshes, one after another."""
 POINTERS = {"mesh_polyvertadr": "mesh_polyvert", "mesh_polymapadr": "mesh_polymap"}
-"""Per polygon and per vertex: where its part of another array begins."""
+"""For each polygon and vertex: the start of its part of another array."""
 _VECTORS = ("mesh_vert", "mesh_polynormal")
 
 
@@ -150,7 +150,7 @@ def _dtype(name: str) -> type:
 
 
 def _cut(model: mujoco.MjModel, mesh: int, ends: dict[str, int]) -> dict[str, NDArray]:
-    """The parts of one mesh, with the addresses that they get behind what lies at `ends` already."""
+    """The arrays of one mesh, with addresses that follow the data of earlier meshes, which ends at `ends`."""
     vertices = slice(int(model.mesh_vertadr[mesh]), int(model.mesh_vertadr[mesh] + model.mesh_vertnum[mesh]))
     polygons = slice(int(model.mesh_polyadr[mesh]), int(model.mesh_polyadr[mesh] + model.mesh_polynum[mesh]))
     cut: dict[str, NDArray] = {
@@ -172,7 +172,7 @@ def _cut(model: mujoco.MjModel, mesh: int, ends: dict[str, int]) -> dict[str, ND
 
 
 def _graph(model: mujoco.MjModel, mesh: int) -> NDArray[np.int32]:
-    """The neighbours of each vertex on the hull, for climbing along it; empty for small meshes."""
+    """The neighbours of each vertex on the hull, for hill climbing in collision detection; empty for small meshes."""
     start = int(model.mesh_graphadr[mesh])
     if start < 0:
         return np.empty(0, np.int32)

@@ -1,4 +1,4 @@
-"""Worlds that MuJoCo Warp steps together: scenes are built, and pictures drawn, as those of MuJoCo C."""
+"""Worlds that MuJoCo Warp steps together; scenes are built and pictures drawn with MuJoCo C."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from embodichain.physics.build import substeps
 from embodichain.physics.many import Many
 from embodichain.physics.painters import DEFAULT
 from embodichain.physics.single import Single
-from embodichain.physics.warp.batch import Batch
+from embodichain.physics.warp.batch import WarpBatch
 from embodichain.physics.warp.begin import start_warp
 from embodichain.physics.warp.fields import check, signature
 from embodichain.physics.warp.union import Shown, filled, hide
@@ -23,15 +23,15 @@ from embodichain.types.scenes import Touches
 from embodichain.types.tapes import Tape
 
 _MOST_EMPTY = 8
-"""Batches without a world in them that are kept for the next of their structure."""
+"""Number of batches without a world that are kept for the next world of their structure."""
 
 
 class WarpWorlds(Many):
     """Worlds that may hold any scenes of one robot; implements `protocols.BatchPhysics`.
 
-    Worlds whose models have the same structure are simulated as one; those of other structures (other numbers of objects or joints)
-    beside it, one structure after another. Results are those of MuJoCo C but for rounding, contact points, and what follows from
-    both: bitwise repetition is not promised, least of all in another company of worlds.
+    Worlds whose models have the same structure are simulated together; those of other structures (another number of objects or
+    joints) separately, one structure after another. Results equal those of MuJoCo C except for rounding, contact points, and what
+    follows from these. They are not bitwise repeatable, least of all beside other worlds.
 
     Args:
         robot: The robot that commands address.
@@ -49,9 +49,9 @@ class WarpWorlds(Many):
             raise ConfigError(f"there is no Warp device {device!r} here; available: {', '.join(known)}")
         self._device = device
         self._num_steps = substeps(robot)
-        self.batches: dict[bytes, Batch] = {}
-        """By signature, the least recently used first."""
-        self._seats: dict[int, tuple[Batch, int]] = {}
+        self.batches: dict[bytes, WarpBatch] = {}
+        """Batches by signature, least recently used first."""
+        self._seats: dict[int, tuple[WarpBatch, int]] = {}
         self._touches: dict[int, Touches] = {}
         self._scenes: dict[int, Scene] = {}
         self._periods: dict[int, int] = {}
@@ -73,14 +73,14 @@ class WarpWorlds(Many):
         host = self.worlds[world]
         host.reset(made)
         if hide(host.world.model, absent):
-            host.reset(made)  # what is absent was there at first, and may have touched something
+            host.reset(made)  # absent hulls were still present in the initial state, and may have touched something
         model = host.world.model
         check(model)
         with Shown(model, absent):
             key = signature(model)
         batch = self.batches.pop(key, None)
         if batch is None:
-            batch = Batch(host.world, absent, num_steps=self._num_steps, device=self._device)
+            batch = WarpBatch(host.world, absent, num_steps=self._num_steps, device=self._device)
         self.batches[key] = batch
         self._seats[world] = (batch, batch.take(host.world, absent))
         empty = [key for key, batch in self.batches.items() if not batch.taken]
@@ -120,12 +120,12 @@ class WarpWorlds(Many):
                 self._take_in(world, batch, row)
         return faults
 
-    def _take_in(self, world: int, batch: Batch, row: int) -> None:
-        """Brings the state of a world to the model that its scene was built in, from which it is read and drawn."""
+    def _take_in(self, world: int, batch: WarpBatch, row: int) -> None:
+        """Copies the state of a world from the device to the model in which its scene was built, which is read and drawn."""
         self._periods[world] += 1
         data = self.worlds[world].world.data
         data.qpos[:], data.qvel[:] = batch.state(row)
-        data.time = self._periods[world] / self._robot.control_hz  # the device's clock is of single precision, and drifts
+        data.time = self._periods[world] / self._robot.control_hz  # the device's clock has single precision and drifts
         self._touches[world] = batch.touches(row)
 
     def _num_pairs(self, world: int) -> int:
@@ -140,7 +140,7 @@ class WarpWorlds(Many):
 
 
 class WarpWorld(Single):
-    """One world in a batch of one: `physics=mujoco_warp` where nobody steps many. Options are those of `WarpWorlds`."""
+    """A batch of one world: `physics=mujoco_warp` where only one world is stepped. Options are those of `WarpWorlds`."""
 
     beside = "mujoco"
     """The physics in which scenes settle, and in which a crew draws pictures."""

@@ -40,7 +40,7 @@ from learner.models.clwm.draws import ActionDraw, Draws, draw
 from learner.models.clwm.flops import forward_flops
 from learner.models.clwm.inputs import Noise, Preparation, TextMemory
 from learner.models.clwm.memory import LongTermMemory
-from learner.models.clwm.speculate import Split, Started, Variant, finish, prepare, start
+from learner.models.clwm.speculate import Started, StepsAhead, Variant, finish, prepare, start
 from learner.models.clwm.stages import ClwmStages
 from learner.models.window import Extent, Window
 from learner.models.world_model import Decision, Losses, Mode, never
@@ -198,7 +198,7 @@ class Clwm(ClwmStages):
 
     def check(self, mode: Mode) -> None:
         """Raises ConfigError, listing what exists, for a mode that is none of `Variant` or ends between two sampling steps."""
-        Split.of(mode, self.config)
+        StepsAhead.of(mode, self.config)
 
     def unbegun(self, noise: Noise) -> Started:
         """The state before the first integration step."""
@@ -216,7 +216,7 @@ class Clwm(ClwmStages):
         made: Preparation | None = None,
     ) -> Started:
         """Phase 1 (see `speculate`)."""
-        return start(self, state, noise, text, grid, Split.of(mode, self.config), stopped, made)
+        return start(self, state, noise, text, grid, StepsAhead.of(mode, self.config), stopped, made)
 
     def finish(
         self, state: LongTermMemory, started: Started, text: TextMemory, grid: Grid, *, made: Preparation | None = None

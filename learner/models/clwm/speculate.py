@@ -34,14 +34,14 @@ class Variant(StrEnum):
     VIDEO_ACTION = "video+action"
 
 
-class Split(NamedTuple):
+class StepsAhead(NamedTuple):
     """Number of steps of each stage that Phase 1 makes."""
 
     video: int
     action: int
 
     @classmethod
-    def of(cls, mode: Mode, model: ClwmConfig) -> Split:
+    def of(cls, mode: Mode, model: ClwmConfig) -> StepsAhead:
         """Rounds the share of `mode` to whole steps of each stage; raises ConfigError, listing all modes, for an unknown one."""
         if mode.name not in tuple(Variant):
             raise unknown("mode of speculation", mode.name, tuple(Variant))
@@ -114,7 +114,7 @@ def start(
     noise: Noise,
     text: TextMemory,
     grid: Grid,
-    split: Split,
+    split: StepsAhead,
     stopped: Callable[[], bool] = never,
     made: Preparation | None = None,
 ) -> Started:

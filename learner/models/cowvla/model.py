@@ -23,8 +23,8 @@ from learner.backbone.layers import Block, KeyValue, Rotation
 from learner.backbone.packed import Group, masked, project, settle
 from learner.models.cowvla.flops import forward_flops
 from learner.models.cowvla.parts import TextMemory
-from learner.models.cowvla.sequence import Layout, visible
-from learner.models.cowvla.stages import CowvlaStages, Sample
+from learner.models.cowvla.sequence import StepLayout, visible
+from learner.models.cowvla.stages import CowvlaStages, EpisodeMemory
 from learner.models.window import Extent, Window
 from learner.models.world_model import Decision, Losses, Prepared, Seen
 
@@ -55,7 +55,7 @@ class Predicted(NamedTuple):
 class Remembered:
     """The memory of an episode, one entry for each sample of the batch. Immutable."""
 
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[EpisodeMemory, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -153,7 +153,7 @@ class Cowvla(CowvlaStages):
         proprio: Tensor,
         frames: list[int],
         wanted: Tensor | None,
-        layout: Layout,
+        layout: StepLayout,
         grid: Grid,
         valid_BT: Tensor,
     ) -> tuple[Tensor, Tensor]:
@@ -173,7 +173,7 @@ class Cowvla(CowvlaStages):
                 used += [here, (acts >= 0) & here]
         return torch.cat(tokens, dim=1), torch.cat(used, dim=1)
 
-    def _rotation(self, frames: list[int], layout: Layout, grid: Grid) -> Rotation:
+    def _rotation(self, frames: list[int], layout: StepLayout, grid: Grid) -> Rotation:
         parts = [self.rotation(frame, grid, layout.actions) for frame in frames]
         return Rotation(
             torch.cat([part.cos[: layout.size] for part in parts]), torch.cat([part.sin[: layout.size] for part in parts])

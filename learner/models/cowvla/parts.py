@@ -19,7 +19,7 @@ from learner.backbone.layers import PLACE_WAVES, Block, KeyValue, Rotation, plac
 from learner.codecs.config import LatentSpec
 from learner.codecs.fast import FastTokenizer, load_fast
 from learner.models.cowvla.config import CowvlaConfig
-from learner.models.cowvla.sequence import Layout, positions
+from learner.models.cowvla.sequence import StepLayout, positions
 from learner.models.hints import Hints
 from learner.models.world_model import Needs, WorldModel
 
@@ -65,10 +65,10 @@ class CowvlaParts(WorldModel):
         )
         self.hints = Hints(config, latents, dim)
 
-    def layout(self, codes: int) -> Layout:
+    def layout(self, codes: int) -> StepLayout:
         """The layout of a training step whose frames have this many codes."""
         config = self.config
-        return Layout(codes, config.told_state, config.motion, 0 if config.pretrain else config.most_tokens)
+        return StepLayout(codes, config.told_state, config.motion, 0 if config.pretrain else config.most_tokens)
 
     def read_text(self, text_BLC: Tensor) -> TextMemory:
         """Keys and values of an instruction for every block."""

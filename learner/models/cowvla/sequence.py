@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 
-class Layout(NamedTuple):
+class StepLayout(NamedTuple):
     """Sizes of a step."""
 
     codes: int
@@ -33,7 +33,7 @@ class Layout(NamedTuple):
         return self.view + (1 + self.actions if self.actions else 0)
 
 
-def visible(layout: Layout, steps: int, span: int, used_BS: Tensor) -> Tensor:
+def visible(layout: StepLayout, steps: int, span: int, used_BS: Tensor) -> Tensor:
     """The attention mask, bool [B, 1, S, S]: a token sees used tokens before it, in its own step and the `span` - 1 before that."""
     place = torch.arange(steps * layout.size, device=used_BS.device)
     step = place // layout.size

@@ -21,7 +21,7 @@ from learner.models.cowvla.parts import CowvlaParts, TextMemory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class EpisodeMemory:
     """The memory of one episode: completed steps, and the current step up to its motion query."""
 
     memory: KvMemory
@@ -43,13 +43,13 @@ class Sample:
 class CowvlaStages(CowvlaParts):
     """Inference on a given memory, which is never changed: every method returns new values."""
 
-    def fresh(self) -> Sample:
+    def fresh(self) -> EpisodeMemory:
         """The memory before the first frame."""
-        return Sample(memory=KvMemory(window=self.config.span - 1))
+        return EpisodeMemory(memory=KvMemory(window=self.config.span - 1))
 
     def look(
-        self, sample: Sample, codes_1N: Tensor, latents_1NC: Tensor, proprio_1A: Tensor, text: TextMemory, grid: Grid
-    ) -> Sample:
+        self, sample: EpisodeMemory, codes_1N: Tensor, latents_1NC: Tensor, proprio_1A: Tensor, text: TextMemory, grid: Grid
+    ) -> EpisodeMemory:
         """Begins a step with a keyframe; the step before must have been completed by `close`."""
         tokens = self.view_tokens(codes_1N, proprio_1A, grid)
         rotation = _part(self.rotation(sample.steps, grid, 0), 0, tokens.shape[1])
@@ -63,7 +63,7 @@ class CowvlaStages(CowvlaParts):
             sample, open=kept, steps=sample.steps + 1, hint=None if hint is None else hint[:, 0], opening=opening, motion=motion
         )
 
-    def close(self, sample: Sample, tokens: list[int], text: TextMemory, grid: Grid) -> Sample:
+    def close(self, sample: EpisodeMemory, tokens: list[int], text: TextMemory, grid: Grid) -> EpisodeMemory:
         """Completes the current step with the actions that were executed."""
         step = sample.steps - 1
         given = torch.tensor([tokens], device=self.view.device)
@@ -75,7 +75,7 @@ class CowvlaStages(CowvlaParts):
         entry = Entry(id=step, kind=Kind.REAL, kept=tuple(join(a, b) for a, b in zip(sample.open, kept, strict=True)))
         return replace(sample, memory=sample.memory.append(entry).evict(step + 1), open=())
 
-    def speak(self, sample: Sample, text: TextMemory, grid: Grid) -> tuple[list[int], int]:
+    def speak(self, sample: EpisodeMemory, text: TextMemory, grid: Grid) -> tuple[list[int], int]:
         """Greedily decodes the next chunk's tokens among those that still fit; also counts how often that changed the choice."""
         step, left, overruled = sample.steps - 1, self.fast.num_symbols, 0
         whole = self.rotation(step, grid, left)
@@ -97,7 +97,7 @@ class CowvlaStages(CowvlaParts):
             place += 1
         return tokens, overruled
 
-    def predict_codes(self, sample: Sample, text: TextMemory, grid: Grid) -> Tensor:
+    def predict_codes(self, sample: EpisodeMemory, text: TextMemory, grid: Grid) -> Tensor:
         """Greedily decodes the codes [1, N] of the keyframe after the last completed step; `sample` is not changed."""
         whole, context = self.rotation(sample.steps, grid, 0), sample.memory.seen(sample.steps)
         embedded, found = self.begin_view.expand(1, 1, -1), []
@@ -127,7 +127,7 @@ class CowvlaStages(CowvlaParts):
             (tokens,) = block.express([tokens], modulation, text[index])
         return self.norm(tokens[:, 0]), tuple(kept)
 
-    def _before(self, sample: Sample, kept: tuple[KeyValue, ...]) -> tuple[KeyValue, ...]:
+    def _before(self, sample: EpisodeMemory, kept: tuple[KeyValue, ...]) -> tuple[KeyValue, ...]:
         """The context of further tokens of the current step: completed steps within the span, and the current step so far."""
         past = sample.memory.seen(sample.steps - 1)
         if past is None:

@@ -7,9 +7,9 @@ executed actions, and requests actions again. The messages:
     {obs, prompt}                                             gives {action: [A, F, K]}
     {obs: [F frames], compute_kv_cache: true, state: action}  gives {}
 
-where `obs` is one frame, a map of pictures and measured state with the keys of `Reader`, and `state` holds the executed actions,
-unified and absolute. A connection has exactly one session. Other keys (guidance scales, visualisation) are accepted and ignored:
-guidance is set by the trained model.
+where `obs` is one frame, a map of pictures and measured state with the keys of `MessageReader`, and `state` holds the executed
+actions, unified and absolute. A connection has exactly one session. Other keys (guidance scales, visualisation) are accepted and
+ignored: guidance is set by the trained model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from embodichain.types import ACTION_DIM, INSTRUCTION_BYTES
 from learner.inference.policy import Policy
 from learner.serving.budget import Memory, RequestError
-from learner.serving.sessions import Observation, Reader, flag
+from learner.serving.sessions import MessageReader, Observation, flag
 
 
 class LingbotConnection:
@@ -33,7 +33,7 @@ class LingbotConnection:
     times_everything = True
     """Every reply contains `server_timing`, even if it contains nothing else."""
 
-    def __init__(self, make_policy: Callable[[], Policy], reader: Reader, memory: Memory) -> None:
+    def __init__(self, make_policy: Callable[[], Policy], reader: MessageReader, memory: Memory) -> None:
         self._make_policy = make_policy
         self._memory = memory
         self._reader = reader
