@@ -134,7 +134,7 @@ def read_objects(path: Path) -> Reading:
     if bare:
         reason = "points and lines have no surface to see or touch"
         stated = f"{points} points in {', '.join(bare)}"[:200]
-        rows.append(Kept(of=path.name, what="points or lines", stated=stated, fate=Fate.DROPPED, reason=reason))
+        rows.append(Kept(of=path.name, what="points or lines", stated=stated, fate=Preservation.DROPPED, reason=reason))
     for group in groups:
         look = joined([found[index][1] for index in group])
         largest = max(group, key=lambda index: _area(found[index][1].mesh))
