@@ -21,7 +21,7 @@ from embodichain.operations.chaos import SLOWED_S, filled, slowed
 from embodichain.operations.faults import Fault
 from embodichain.operations.watch.view import RunView
 from embodichain.processes import send_signal
-from embodichain.ring.participants import Health, Identity
+from embodichain.ring.participants import Health, ParticipantIdentity
 from embodichain.ring.proof import LedgerReport, ledgers, verify
 from embodichain.ring.stats import Observer
 
@@ -98,7 +98,7 @@ def besiege(run: Path, faults: Iterator[Fault], *, calm_s: float = 10.0, pause_s
     )
 
 
-def _strike(fault: Fault, workers: list[Identity], rng: np.random.Generator) -> Identity | None:
+def _strike(fault: Fault, workers: list[ParticipantIdentity], rng: np.random.Generator) -> ParticipantIdentity | None:
     """Injects one fault; returns the worker that it killed, None for none."""
     victim = workers[int(rng.integers(len(workers)))] if workers else None
     match fault:
@@ -113,18 +113,18 @@ def _strike(fault: Fault, workers: list[Identity], rng: np.random.Generator) -> 
     return None
 
 
-def _signal(worker: Identity, number: int) -> None:
+def _signal(worker: ParticipantIdentity, number: int) -> None:
     """Sends a worker a signal, unless it has ended by itself: its number may be another's by then."""
     send_signal(worker.pid, number, is_meant=lambda: worker.health() is not Health.DEAD)
 
 
-def _workers(ring: Observer, owner: int) -> list[Identity]:
+def _workers(ring: Observer, owner: int) -> list[ParticipantIdentity]:
     """The living workers: all participants of the ring except its owner and its readers."""
     people = ring.participants()
     return [v.identity for v in people if v.identity.pid != owner and not v.acquired and v.health is Health.ALIVE]
 
 
-def _await_workers(ring: Observer, owner: int, count: int) -> list[Identity]:
+def _await_workers(ring: Observer, owner: int, count: int) -> list[ParticipantIdentity]:
     """Waits until this many workers are there, or the ring is closed."""
     deadline = time.monotonic() + _HEAL_S
     while len(found := _workers(ring, owner)) < count and not ring.stats().closed:

@@ -73,8 +73,12 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return {_value(parts[0], key, where): _value(parts[1], entry, where) for key, entry in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(kind, type) and (issubclass(kind, Enum | Path) or isinstance(value, kind)):
-        return kind(value) if issubclass(kind, Enum | Path) else value
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind(value)
+    if isinstance(kind, type) and issubclass(kind, Path) and isinstance(value, str):
+        return kind(value)
+    if isinstance(kind, type) and isinstance(value, kind):
+        return value
     raise ValueError(f"{where} takes a value of kind {getattr(kind, '__name__', kind)}, got {value!r}")
 
 
