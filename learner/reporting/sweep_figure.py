@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from learner.reporting.sweep import Curve, Result, interval, table
@@ -35,10 +37,10 @@ def draw_sweep(results: Sequence[Result], stem: Path, title: str) -> list[Path]:
     return paths
 
 
-Axis = Callable[[Curve], NDArray[np.float64]]
+Values = Callable[[Curve], NDArray[np.float64]]
 
 
-def _curves(axes: Axes, results: Sequence[Result], colors: dict[str, str], axis: Axis, label: str) -> None:
+def _curves(axes: Axes, results: Sequence[Result], colors: dict[str, str], axis: Values, label: str) -> None:
     """Draws the geometric mean over seeds with its 95% band, where all seeds have data, and single seeds as thin lines."""
     for variant, color in colors.items():
         curves = [row.curve for row in results if row.variant == variant and row.curve is not None]
@@ -49,12 +51,12 @@ def _curves(axes: Axes, results: Sequence[Result], colors: dict[str, str], axis:
         grid = np.linspace(max(axis(c)[0] for c in curves), min(axis(c)[-1] for c in curves), _GRID)
         logs = np.log([np.interp(grid, axis(c), c.values) for c in curves])  # in logarithms, so that no interval goes below 0
         means = np.exp([interval(values.tolist()) for values in logs.T])
-        axes.plot(grid, means[:, 0], color=color, linewidth=2, label=f"{variant} ({len(curves)} seeds)")
+        axes.plot(grid, means[:, 0], color=color, linewidth=2, label=f"{variant} ({len(curves)} seed{'s' * (len(curves) > 1)})")
         if len(curves) > 1:
             axes.fill_between(grid, means[:, 1], means[:, 2], color=color, alpha=0.12, linewidth=0)
     axes.set_xlabel(label)
     axes.set_ylabel("held-out action loss")
-    axes.set_yscale("log")
+    _logarithmic(axes.yaxis)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=8)
 
@@ -77,7 +79,16 @@ def _law(axes: Axes, results: Sequence[Result], colors: dict[str, str]) -> None:
             axes.plot(*point, "o", color=colors[row.variant], markersize=5)
             if "train_action" in row.figures:
                 axes.plot(point[0], row.figures["train_action"], "x", color=colors[row.variant], markersize=5)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        _logarithmic(axis)
     axes.set_xlabel("E: new state-action pairs an iteration")
     axes.set_ylabel("action loss: held out (o), training (x)")
+
+
+def _logarithmic(axis: Axis) -> None:
+    """A logarithmic scale with few plain numbers, also within one decade, where matplotlib's own labels overlap."""
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)) if high > 4.0 * low else MaxNLocator(4))
+    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
