@@ -2,22 +2,22 @@
 
 The same weights exist under two sets of names: the authors' (`blocks.0.self_attn.q`) and diffusers' (`blocks.0.attn1.to_q`).
 Wan's rotary embedding rotates neighbouring channels, this model's rotates channels i and i + d / 2 of a head. The rows of the query
-and key projections are therefore permuted, which leaves their dot products unchanged. Wan's patch embedding and final projection
-are not loaded, because they belong to its VAE's latents. What this model adds (actions, proprioception, memory) keeps its
-initialisation.
+and key projections are therefore permuted, which leaves their dot products unchanged. Of Wan itself, patch embedding and final
+projection are not loaded, because they belong to its VAE's latents. What this model adds (actions, proprioception, memory) keeps its
+initialisation. Models that others trained from Wan have more of a model's tensors: a family names them by a `Released`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from embodichain.errors import LearnerError
+from embodichain.errors import ConfigError, LearnerError
+from learner.backbone.tensor_files import TensorFiles, tensor_files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,8 @@ class LoadReport:
     """Checkpoint tensors that were not used, with the reason."""
     own: tuple[str, ...]
     """Model tensors that no Wan checkpoint has."""
+    is_whole: bool = False
+    """Whether the checkpoint was that of a released model of this architecture, not Wan's."""
 
     def __str__(self) -> str:
         lines = [f"{len(self.loaded)} tensors loaded, {len(self.own)} are this model's own"]
@@ -40,7 +42,7 @@ class LoadReport:
         return "\n".join(lines)
 
 
-_AUTHORS = {
+AUTHORS = {
     "self": "self_attn",
     "cross": "cross_attn",
     "q": "q",
@@ -58,7 +60,7 @@ _AUTHORS = {
     "project.1": "time_projection.1",
     "head_table": "head.modulation",
 }
-_DIFFUSERS = {
+DIFFUSERS = {
     "self": "attn1",
     "cross": "attn2",
     "q": "to_q",
@@ -76,22 +78,52 @@ _DIFFUSERS = {
     "project.1": "condition_embedder.time_proj",
     "head_table": "scale_shift_table",
 }
+_PATCH = 2
+"""Side of the patches of latents that Wan makes one token of."""
 _OF_THE_VAE = ("patch_embedding.", "proj_out.", "head.head.")
 
 
+def _same(whole: Tensor) -> Tensor:
+    return whole
+
+
 @dataclass(frozen=True, slots=True)
-class _Source:
+class Source:
     """Checkpoint tensors whose rows, concatenated, make one tensor of the model."""
 
     names: tuple[str, ...]
     turned: int = 0
     """How many of them, from the first, are query or key projections under the rotary embedding: their rows are permuted."""
+    arranged: Callable[[Tensor], Tensor] = _same
+    """Brings the concatenated tensor into the layout of the model."""
 
 
-def load_wan(model: nn.Module, folder: Path | str, *, heads: int, times: Sequence[str], head: str) -> LoadReport:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """The tensors that a model trained from Wan has beside Wan's. All of its tensors must fit, and no other may be in the file."""
+
+    title: str
+    """Name of the model, for messages."""
+    mark: str
+    """A tensor by which such a checkpoint is told from Wan itself."""
+    plan: Mapping[str, Source]
+    """What fills the model's further tensors, and replaces what `load_wan` would take for some."""
+    idle: Mapping[str, str] = field(default_factory=dict)
+    """Beginnings of names that the model's own code does not use either, with the reason."""
+    silenced: tuple[str, ...] = ()
+    """Tensors that only this project's model has and that add to tokens: they are set to zero, so that they change nothing."""
+    is_wanted: bool = True
+    """Whether the model is laid out as the released one; if not, such a checkpoint is refused."""
+
+
+def load_wan(
+    model: nn.Module, folder: Path | str, *, heads: int, times: Sequence[str], head: str, released: Released | None = None
+) -> LoadReport:
     """Fills the backbone of `model` in place from all `*.safetensors` in `folder`, or in its subfolder `transformer`.
 
-    Tensors are read one at a time. Raises LearnerError when the folder holds no such checkpoint.
+    Tensors are read one at a time. If the checkpoint is that of `released`, its further tensors are loaded too. Raises LearnerError
+    when the folder holds no such checkpoint, or a released one that does not fit the model tensor for tensor, and ConfigError for a
+    released one that the model is not laid out for. After an error the model may be partly filled.
 
     Args:
         model: has `blocks` of `layers.Block` and the projection `text_in` of text tokens.
@@ -99,10 +131,19 @@ def load_wan(model: nn.Module, folder: Path | str, *, heads: int, times: Sequenc
         heads: number of attention heads in a block.
         times: names of the model's flow-time embeddings; each is initialised from Wan's single one.
         head: name of the output head that takes over the modulation of Wan's head.
+        released: the model that others trained from Wan with the architecture of `model`, if there is one.
     """
-    files = _tensor_files(Path(folder))
+    files = tensor_files(Path(folder), "Wan2.2-TI2V-5B" if released is None else f"Wan2.2-TI2V-5B or {released.title}")
     state = model.state_dict()
     plan = _plan(_num_blocks(state), _naming(files, Path(folder)), times, head)
+    whole_model = released if released is not None and released.mark in files else None
+    if whole_model is not None:
+        if not whole_model.is_wanted:
+            raise ConfigError(
+                f"{folder} holds the released weights of {whole_model.title} ({whole_model.mark}), whose layout differs from this "
+                "model's: set learner.agent.model.released true"
+            )
+        plan |= whole_model.plan
     loaded: dict[str, tuple[str, ...]] = {}
     unfilled: dict[str, str] = {}
     used: set[str] = set()
@@ -116,8 +157,8 @@ def load_wan(model: nn.Module, folder: Path | str, *, heads: int, times: Sequenc
                 continue
             parts = [files[part](part) for part in source.names]
             parts = [in_halves(part, heads) if i < source.turned else part for i, part in enumerate(parts)]
-            whole = torch.cat(parts)
-            if whole.ndim == 3 and whole.shape[0] == 1:
+            whole = source.arranged(torch.cat(parts))
+            if whole.ndim == 3 and whole.shape[0] == 1 and whole.shape != state[name].shape:
                 whole = whole[0]
             if whole.shape != state[name].shape:
                 reason = f"{list(whole.shape)} instead of {list(state[name].shape)}"
@@ -130,7 +171,37 @@ def load_wan(model: nn.Module, folder: Path | str, *, heads: int, times: Sequenc
     for name in files:
         if name not in used and name not in unused:
             unused[name] = "belongs to Wan's VAE" if name.startswith(_OF_THE_VAE) else "this model has no such tensor"
-    return LoadReport(loaded=loaded, unfilled=unfilled, unused=unused, own=tuple(name for name in state if name not in plan))
+    if whole_model is not None:
+        _insist(whole_model, folder, unfilled, unused)
+        for name in whole_model.silenced:
+            state[name].zero_()
+    own = tuple(name for name in state if name not in plan)
+    return LoadReport(loaded=loaded, unfilled=unfilled, unused=unused, own=own, is_whole=whole_model is not None)
+
+
+def _insist(released: Released, folder: Path | str, unfilled: Mapping[str, str], unused: dict[str, str]) -> None:
+    """Raises LearnerError, listing tensors, unless all of a released model was used; gives idle tensors their reasons."""
+    for name in unused:
+        unused[name] = next((why for start, why in released.idle.items() if name.startswith(start)), unused[name])
+    problems = [f"{name} is not filled: {reason}" for name, reason in sorted(unfilled.items())]
+    reasons = set(released.idle.values())
+    problems += [f"{name} is not used: {why}" for name, why in sorted(unused.items()) if why not in reasons]
+    if problems:
+        shown = "; ".join(problems[:6]) + (f"; and {len(problems) - 6} more" if len(problems) > 6 else "")
+        raise LearnerError(
+            f"the weights of {released.title} in {folder} do not fit this model: {shown}; give model, text and codec the sizes that "
+            "the checkpoint's config.json names (codec wan with merge 2 has its 192 channels), or a complete checkpoint"
+        )
+
+
+def patch_columns(weight: Tensor) -> Tensor:
+    """Columns of a projection of patches [D, c x p x p] or [D, c, 1, p, p], from order (channel, row, column) to (row, column,
+    channel), which is that of latents merged by `EncoderConfig.merge` = p = 2. Another shape is only flattened.
+    """
+    flat = weight.flatten(1)
+    if flat.shape[1] % _PATCH**2:
+        return flat
+    return flat.unflatten(1, (-1, _PATCH**2)).transpose(1, 2).flatten(1)
 
 
 def in_halves(rows: Tensor, heads: int) -> Tensor:
@@ -147,38 +218,49 @@ def _num_blocks(state: Mapping[str, Tensor]) -> int:
     return len({name.split(".")[1] for name in state if name.startswith("blocks.")})
 
 
-def _plan(num_blocks: int, naming: Mapping[str, str], times: Sequence[str], head: str) -> dict[str, _Source]:
+def _plan(num_blocks: int, naming: Mapping[str, str], times: Sequence[str], head: str) -> dict[str, Source]:
     """Which checkpoint tensors fill which tensor of the model."""
-    plan: dict[str, _Source] = {}
+    plan: dict[str, Source] = {}
     for index in range(num_blocks):
-        ours = theirs = f"blocks.{index}"
-        own, cross = f"{theirs}.{naming['self']}", f"{theirs}.{naming['cross']}"
-        for kind in ("weight", "bias"):
-            q, k, v, o = (f"{naming[x]}.{kind}" for x in "qkvo")
-            plan[f"{ours}.query_key_value.{kind}"] = _Source((f"{own}.{q}", f"{own}.{k}", f"{own}.{v}"), turned=2)
-            plan[f"{ours}.output.{kind}"] = _Source((f"{own}.{o}",))
-            plan[f"{ours}.text_query.{kind}"] = _Source((f"{cross}.{q}",))
-            plan[f"{ours}.text_key_value.{kind}"] = _Source((f"{cross}.{k}", f"{cross}.{v}"))
-            plan[f"{ours}.text_output.{kind}"] = _Source((f"{cross}.{o}",))
-            for name in ("text_norm", "expand", "contract"):
-                plan[f"{ours}.{name}.{kind}"] = _Source((f"{theirs}.{naming[name]}.{kind}",))
-        plan[f"{ours}.query_norm.weight"] = _Source((f"{own}.norm_q.weight",), turned=1)
-        plan[f"{ours}.key_norm.weight"] = _Source((f"{own}.norm_k.weight",), turned=1)
-        plan[f"{ours}.text_query_norm.weight"] = _Source((f"{cross}.norm_q.weight",))
-        plan[f"{ours}.text_key_norm.weight"] = _Source((f"{cross}.norm_k.weight",))
-        plan[f"{ours}.table"] = _Source((f"{theirs}.{naming['table']}",))
+        plan |= block_plan(f"blocks.{index}", f"blocks.{index}", naming)
     for kind in ("weight", "bias"):
         for name in ("text_in.0", "text_in.2"):
-            plan[f"{name}.{kind}"] = _Source((f"{naming[name]}.{kind}",))
-        for modality in times:
-            for name in ("embed.0", "embed.2", "project.1"):
-                plan[f"{modality}.{name}.{kind}"] = _Source((f"{naming[name]}.{kind}",))
-    plan[f"{head}.table"] = _Source((naming["head_table"],))
+            plan[f"{name}.{kind}"] = Source((f"{naming[name]}.{kind}",))
+    for modality in times:
+        plan |= time_plan(modality, naming)
+    plan[f"{head}.table"] = Source((naming["head_table"],))
     return plan
 
 
-def _naming(files: Mapping[str, object], folder: Path) -> Mapping[str, str]:
-    for naming in (_AUTHORS, _DIFFUSERS):
+def time_plan(modality: str, naming: Mapping[str, str]) -> dict[str, Source]:
+    """Which checkpoint tensors fill the flow-time embedding called `modality`."""
+    names = (f"{name}.{kind}" for name in ("embed.0", "embed.2", "project.1") for kind in ("weight", "bias"))
+    return {f"{modality}.{name}": Source((f"{naming[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}",)) for name in names}
+
+
+def block_plan(ours: str, theirs: str, naming: Mapping[str, str]) -> dict[str, Source]:
+    """Which tensors of the checkpoint's block `theirs` fill those of the model's block `ours`."""
+    plan: dict[str, Source] = {}
+    own, cross = f"{theirs}.{naming['self']}", f"{theirs}.{naming['cross']}"
+    for kind in ("weight", "bias"):
+        q, k, v, o = (f"{naming[x]}.{kind}" for x in "qkvo")
+        plan[f"{ours}.query_key_value.{kind}"] = Source((f"{own}.{q}", f"{own}.{k}", f"{own}.{v}"), turned=2)
+        plan[f"{ours}.output.{kind}"] = Source((f"{own}.{o}",))
+        plan[f"{ours}.text_query.{kind}"] = Source((f"{cross}.{q}",))
+        plan[f"{ours}.text_key_value.{kind}"] = Source((f"{cross}.{k}", f"{cross}.{v}"))
+        plan[f"{ours}.text_output.{kind}"] = Source((f"{cross}.{o}",))
+        for name in ("text_norm", "expand", "contract"):
+            plan[f"{ours}.{name}.{kind}"] = Source((f"{theirs}.{naming[name]}.{kind}",))
+    plan[f"{ours}.query_norm.weight"] = Source((f"{own}.norm_q.weight",), turned=1)
+    plan[f"{ours}.key_norm.weight"] = Source((f"{own}.norm_k.weight",), turned=1)
+    plan[f"{ours}.text_query_norm.weight"] = Source((f"{cross}.norm_q.weight",))
+    plan[f"{ours}.text_key_norm.weight"] = Source((f"{cross}.norm_k.weight",))
+    plan[f"{ours}.table"] = Source((f"{theirs}.{naming['table']}",))
+    return plan
+
+
+def _naming(files: TensorFiles, folder: Path) -> Mapping[str, str]:
+    for naming in (AUTHORS, DIFFUSERS):
         if f"blocks.0.{naming['self']}.{naming['q']}.weight" in files:
             return naming
     some = ", ".join(sorted(files)[:5])
@@ -186,28 +268,3 @@ def _naming(files: Mapping[str, object], folder: Path) -> Mapping[str, str]:
         f"{folder} holds no Wan transformer: neither blocks.0.self_attn.q.weight nor blocks.0.attn1.to_q.weight among its "
         f"{len(files)} tensors ({some}, ...)"
     )
-
-
-def _tensor_files(folder: Path) -> dict[str, Callable[[str], Tensor]]:
-    """For each tensor in the folder's safetensors files, a function that reads it."""
-    inner = folder / "transformer"
-    paths = sorted((inner if inner.is_dir() else folder).glob("*.safetensors"))
-    if not paths:
-        raise LearnerError(f"no *.safetensors in {folder} or {inner}: give the folder of a downloaded Wan2.2-TI2V-5B checkpoint")
-    found: dict[str, Callable[[str], Tensor]] = {}
-    homes: dict[str, Path] = {}
-    for path in paths:
-        try:
-            file = safe_open(path, framework="pt")
-            names = list(file.keys())
-        except (SafetensorError, OSError) as error:
-            raise LearnerError(f"{path} is no safetensors file: {error}") from error
-        for name in names:
-            if name in homes:
-                raise LearnerError(
-                    f"the tensor {name} is in {homes[name].name} and in {path.name}, and only one can count: leave the shards of "
-                    f"one checkpoint in {path.parent}"
-                )
-        homes |= dict.fromkeys(names, path)
-        found |= dict.fromkeys(names, file.get_tensor)
-    return found

@@ -16,6 +16,8 @@ CODECS: Registry[Callable[[EncoderConfig], Codec]] = Registry(
     "embodichain.codecs",
     {
         "dino": "learner.codecs.dino:Encoder",
+        "emu3": "learner.codecs.emu3:Emu3Codec",
+        "siglip": "learner.codecs.siglip:SiglipCodec",
         "vae": "learner.codecs.vae:VaeCodec",
         "vq": "learner.codecs.vq:VqCodec",
         "wan": "learner.codecs.wan:WanCodec",

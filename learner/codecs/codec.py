@@ -67,13 +67,13 @@ class Codec(nn.Module, ABC):
         raise ConfigError(f"the codec {self.config.codec!r} encodes no depth: use vae")
 
     @property
-    def has_codes(self) -> bool:
-        """Whether the codec has discrete codes, so that `codes_of` and `motions_of` work."""
-        return False
+    def num_codes(self) -> int:
+        """Size of the codebook, if the codec has discrete codes, so that `codes_of` works; 0 if not."""
+        return 0
 
     def codes_of(self, latents: Tensor) -> Tensor:
         """Indices int64 [..., N] of the discrete codes in latents [..., N, C]; raises ConfigError if this codec has none."""
-        raise ConfigError(f"the codec {self.config.codec!r} has no codes: use vq")
+        raise ConfigError(f"the codec {self.config.codec!r} has no codes: use vq or emu3")
 
     def motions_of(self, latents: Tensor, cameras: int) -> Tensor:
         """Motion vectors [B, clips, M] of frames [B, T, N, C]; raises ConfigError if this codec has none."""

@@ -20,7 +20,8 @@ class EncoderConfig:
 
     codec: str = "dino"
     """"dino": patch tokens of a DINOv3, which cannot be decoded; "vae": latents of an image autoencoder, which decode to images;
-    "vq": those latents with one of 512 discrete codes each; "wan": latents of Wan2.2's video autoencoder, from a local folder."""
+    "vq": those latents with one of 512 discrete codes each. From local folders alone: "wan": latents of Wan2.2's video autoencoder;
+    "siglip": patch tokens of SigLIP's vision tower; "emu3": discrete codes of Emu3's autoencoder."""
     source: str = ""
     dim: int = 96
     layers: int = 4

@@ -67,9 +67,9 @@ class VqCodec(Codec):
         self.eval()
 
     @property
-    def has_codes(self) -> bool:
-        """Always: every latent has one code."""
-        return True
+    def num_codes(self) -> int:
+        """512; every latent has one code."""
+        return CODES
 
     @property
     def patch(self) -> int:

@@ -36,9 +36,18 @@ class Agent(nn.Module):
             self.model = family_of(config.model).build(config.model, self.normalizer.spec, self.text.dim)
         if self.model.needs.depth and not self.encoder.encodes_depth:
             raise ConfigError(f"the model learns depth, which the codec {config.encoder.codec!r} does not encode: use codec vae")
+        self._check_codes()
 
-        if self.model.needs.codes and not self.encoder.has_codes:
-            raise ConfigError(f"the model reads codes, of which the codec {config.encoder.codec!r} has none: use codec vq")
+    def _check_codes(self) -> None:
+        """Raises ConfigError unless the codec has the codebook that the model reads."""
+        asked, codec = self.model.needs.codes, self.config.encoder.codec
+        if asked and not self.encoder.num_codes:
+            raise ConfigError(f"the model reads codes, of which the codec {codec!r} has none: use codec vq or emu3")
+        if asked and asked != self.encoder.num_codes:
+            raise ConfigError(
+                f"the model reads codes of a book of {asked}, that of the codec {codec!r} has {self.encoder.num_codes}: set "
+                f"learner.agent.model.codes {self.encoder.num_codes}"
+            )
 
     @property
     def num_trained_parameters(self) -> int:
@@ -73,7 +82,7 @@ class Agent(nn.Module):
     @torch.no_grad()
     def _window(self, batch: Batch, latents: Tensor, grid: Grid) -> Window:
         self._check_actions(batch)
-        codes = self.model.needs.codes
+        needs = self.model.needs
         return Window(
             latents_BTNC=self.normalizer.latents(latents),
             proprio_BTA=self.normalizer.proprio(batch.proprio_BTA),
@@ -81,8 +90,8 @@ class Agent(nn.Module):
             text_BLC=self.text(batch.instructions),
             opening_BNC=self._opening(batch) if self.model.needs.opening else None,
             depth_BTNC=self._depth(batch) if self.model.needs.depth else None,
-            codes_BTN=self.encoder.codes_of(latents) if codes else None,
-            motion_BTM=self.encoder.motions_of(latents, grid.cameras) if codes else None,
+            codes_BTN=self.encoder.codes_of(latents) if needs.codes else None,
+            motion_BTM=self.encoder.motions_of(latents, grid.cameras) if needs.motions else None,
         )
 
     def _check_actions(self, batch: Batch) -> None:

@@ -42,8 +42,10 @@ class Needs(NamedTuple):
     """Needs the first frame of each trajectory."""
     depth: bool = False
     """Needs the depth of every frame, encoded by the codec."""
-    codes: bool = False
-    """Needs the discrete codes of every frame and the motions of clips, computed by the codec from latents."""
+    codes: int = 0
+    """Needs the discrete codes of every frame, from a codebook of this size, computed by the codec from latents; 0 needs none."""
+    motions: bool = False
+    """Needs the motions of clips, computed by the codec from latents."""
 
 
 class Losses(NamedTuple):

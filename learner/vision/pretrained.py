@@ -1,4 +1,4 @@
-"""Loads pretrained DINOv3 and UMT5 from a local folder or hub id. The only file that imports transformers.
+"""Loads pretrained DINOv3, SigLIP, Emu3 VQ and UMT5 from a local folder or hub id. The only file that imports transformers.
 
 Weights are read from safetensors, or from PyTorch files with `weights_only`, as transformers does by default.
 """
@@ -40,6 +40,24 @@ def load_dinov3(source: str) -> Any:
     return _load(DINOv3ViTModel.from_pretrained, "encoder", source, dtype=torch.float32)
 
 
+def load_siglip(source: str) -> Any:
+    """The vision tower of a pretrained SigLIP; raises ConfigError, listing weights that do not match.
+
+    Its text tower may be in the same files and is left out.
+    """
+    from transformers import SiglipVisionModel
+
+    others = ("text_model.", "logit_scale", "logit_bias")
+    return _load(SiglipVisionModel.from_pretrained, "encoder", source, dtype=torch.float32, others=others)
+
+
+def load_emu3_vq(source: str) -> Any:
+    """The pretrained vector-quantised autoencoder of Emu3; raises ConfigError, listing weights that do not match."""
+    from transformers import Emu3VQVAE
+
+    return _load(Emu3VQVAE.from_pretrained, "autoencoder", source, dtype=torch.float32, others=())
+
+
 def load_umt5(source: str, max_tokens: int) -> tuple[Callable[[str], Tensor], int]:
     """A pretrained UMT5 encoder, as a function from text to tokens float32 [max_tokens, dim], and its `dim`.
 
@@ -66,8 +84,18 @@ def load_umt5(source: str, max_tokens: int) -> tuple[Callable[[str], Tensor], in
     return encode, dim
 
 
-def _load(from_pretrained: Callable[..., Any], what: str, source: str, *, dtype: torch.dtype | str) -> Any:
-    """Loads a model and insists on every weight: transformers alone would fill missing ones at random and only warn."""
+def _load(
+    from_pretrained: Callable[..., Any],
+    what: str,
+    source: str,
+    *,
+    dtype: torch.dtype | str,
+    others: tuple[str, ...] | None = None,
+) -> Any:
+    """Loads a model and insists on every weight: transformers alone would fill missing ones at random and only warn.
+
+    With `others`, it also insists that the files hold nothing else but weights whose names begin so; None allows any.
+    """
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # every worker would print its own bar into the output of the run
@@ -76,9 +104,11 @@ def _load(from_pretrained: Callable[..., Any], what: str, source: str, *, dtype:
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise ConfigError(f"{what} weights {source!r} cannot be loaded: {_first_line(error)}; {_ADVICE}") from error
     problems = _mismatch(info)
+    if others is not None:
+        problems += [f"unexpected {name}" for name in sorted(info["unexpected_keys"]) if not name.startswith(others)]
     if problems:
         shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
-        raise ConfigError(f"{what} weights {source!r} do not fit a {type(model).__name__}: {shown}")
+        raise ConfigError(f"{what} weights {source!r} do not fit a {type(model).__name__}: {shown}; {_ADVICE}")
     return model
 
 

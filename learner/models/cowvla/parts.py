@@ -34,7 +34,7 @@ class CowvlaParts(WorldModel):
 
     def __init__(self, config: CowvlaConfig, *, latents: LatentSpec, text_dim: int) -> None:
         super().__init__()
-        self.config, self.needs = config, Needs(opening=bool(config.aim), codes=True)
+        self.config, self.needs = config, Needs(opening=bool(config.aim), codes=config.codes, motions=config.motion)
         self.horizon = config.chunk
         self.fast: FastTokenizer = load_fast(config.fast)
         if (self.fast.chunk, self.fast.channels) != (config.chunk, len(config.channels)):

@@ -29,6 +29,7 @@ from learner.models.lingbot_va.config import LingbotConfig
 from learner.models.lingbot_va.draws import Draws, draw
 from learner.models.lingbot_va.dual import narrow_from
 from learner.models.lingbot_va.flops import forward_flops
+from learner.models.lingbot_va.released import released
 from learner.models.lingbot_va.sequence import Role, Span, chunk_of, present, visible, without_padding
 from learner.models.lingbot_va.stages import LingbotStages
 from learner.models.lingbot_va.state import Noise, Remembered, Started, TextMemory
@@ -208,9 +209,11 @@ class LingbotVa(LingbotStages):
     # -------------------------------------------------------------------------------------------------------- large models
 
     def load_backbone(self, folder: Path | str) -> LoadReport:
-        """Fills blocks, text projection and flow-time embeddings from a Wan2.2 checkpoint; a narrow action stream from those."""
+        """Fills blocks, text projection and flow-time embeddings from a Wan2.2 checkpoint, and a narrow action stream from those; or
+        the whole model from the released weights.
+        """
         times = ("video_time",) if self.config.dual else ("video_time", "action_time")
-        report = load_wan(self, folder, heads=self.config.heads, times=times, head="video_out")
+        report = load_wan(self, folder, heads=self.config.heads, times=times, head="video_out", released=released(self.config))
         for video, action in self.layers:
             if action is not video:
                 narrow_from(video, action)

@@ -84,7 +84,8 @@ class LingbotParts(WorldModel):
         """Tokens of the chunks before frames from number `first` on; `hint` [B, F or 1, 1, D] is added to each action."""
         tokens = self.action_in(actions_BFKA.to(self.place)) + self.place
         tokens = tokens if hint is None else tokens + hint
-        return self._group(tokens, self.action_time(time_BF), action_positions, (first, tokens.shape[1], self.config.chunk), ACTION)
+        where = (first, tokens.shape[1], self.config.chunk, self.config.released)
+        return self._group(tokens, self.action_time(time_BF), action_positions, where, ACTION)
 
     def state_group(self, proprio_BFA: Tensor, first: int) -> list[Group]:
         """Tokens of the states measured at frames from `first` on, as a list of one group; empty without `told_state`."""

@@ -92,9 +92,12 @@ def frame_positions(first: int, frames: int, cameras: int, rows: int, columns: i
     return lattice[:, None].expand(-1, cameras, -1, -1, -1).reshape(-1, 3)
 
 
-def action_positions(first: int, frames: int, count: int, device: torch.device | None = None) -> Tensor:
-    """Rotary positions of `count` actions before each frame: action j of frame f at f - 1 + (j + 1) / (count + 1), h = w = -1."""
-    t = torch.arange(first, first + frames, dtype=torch.float64, device=device)[:, None] - 1.0
+def action_positions(first: int, frames: int, count: int, released: bool = False, device: torch.device | None = None) -> Tensor:
+    """Rotary positions of `count` actions before each frame: action j of frame f at f - 1 + (j + 1) / (count + 1), h = w = -1.
+
+    In the released layout they are one frame later.
+    """
+    t = torch.arange(first, first + frames, dtype=torch.float64, device=device)[:, None] - (0.0 if released else 1.0)
     t = (t + torch.arange(1, count + 1, dtype=torch.float64, device=device) / (count + 1)).flatten()
     return torch.stack([t, torch.full_like(t, -1.0), torch.full_like(t, -1.0)], dim=1)
 

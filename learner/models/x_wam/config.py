@@ -43,6 +43,10 @@ class XwamConfig(ModelConfig):
     aim: int = 0
     """Hints for the actions (`hints.Hints`): `glance` is the number of latents a frame, `aim` that of cameras; 0 for none."""
 
+    released: bool = False
+    """The layout of the weights that the authors released, which `load_backbone` then takes: plain output heads of actions and
+    states, and rotary positions of actions that begin at the frame, in the corner of the picture."""
+
     rule: NoiseRule = NoiseRule.ANS
     shift: float = 3.0
     """Time shift of the noise of video and actions, in training and on the sampler's grids."""
@@ -66,6 +70,8 @@ class XwamConfig(ModelConfig):
     def __post_init__(self) -> None:
         if self.dim % self.heads or (self.dim // self.heads) % 2:
             raise ConfigError(f"dim must be an even multiple of heads, got dim={self.dim}, heads={self.heads}")
+        if self.released and (self.glance or self.aim):
+            raise ConfigError(f"the released layout has no hints: set glance and aim 0, got {self.glance} and {self.aim}")
         if not 0 <= self.depth <= self.layers:
             raise ConfigError(f"depth is how many of the last blocks are copied, 0 to layers={self.layers}, got {self.depth}")
         if self.action_steps > self.video_steps:

@@ -30,6 +30,7 @@ from learner.models.x_wam.draws import Draws, draw
 from learner.models.x_wam.flops import forward_flops
 from learner.models.x_wam.noise import paths
 from learner.models.x_wam.passes import Passed, Point, TextMemory, Times, XwamPasses
+from learner.models.x_wam.released import released
 
 GUIDED, PREFIX = "guided", "prefix"
 
@@ -267,9 +268,12 @@ class Xwam(XwamPasses):
 
     def load_backbone(self, folder: Path | str) -> LoadReport:
         """Fills blocks, text projection and flow-time embeddings from a Wan2.2 checkpoint, then the depth branch from the last
-        blocks.
+        blocks; or the whole model from the released weights.
         """
-        report = load_wan(self, folder, heads=self.config.heads, times=("video_time", "action_time"), head="video_out")
+        times = ("video_time", "action_time")
+        report = load_wan(self, folder, heads=self.config.heads, times=times, head="video_out", released=released(self.config))
+        if report.is_whole:
+            return report
         for block, copy in zip(self.blocks[len(self.blocks) - len(self.depth_blocks) :], self.depth_blocks, strict=True):
             copy.load_state_dict(block.state_dict())
         return report

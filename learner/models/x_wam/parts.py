@@ -24,15 +24,17 @@ from learner.models.x_wam.config import XwamConfig
 
 
 class MlpHead(nn.Module):
-    """Output head of actions or states: modulated layer norm, then two linear layers."""
+    """Output head of actions or states: modulated layer norm, unless `plain`, then two linear layers."""
 
-    def __init__(self, dim: int, channels: int) -> None:
+    def __init__(self, dim: int, channels: int, *, plain: bool = False) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.randn(2, dim) / math.sqrt(dim))
+        self.table = None if plain else nn.Parameter(torch.randn(2, dim) / math.sqrt(dim))
         self.layers = two_layers(dim, channels, dim)
 
     def forward(self, tokens: Tensor, embedding: Tensor) -> Tensor:
         """Tokens [B, F, N, D] and flow-time embedding [B, F, 1, D] → [B, F, N, channels]."""
+        if self.table is None:
+            return self.layers(tokens)
         shift, scale = (self.table + embedding).chunk(2, dim=-2)
         return self.layers(modulated(tokens, shift, 1.0 + scale))
 
@@ -62,8 +64,8 @@ class XwamParts(WorldModel):
         self.video_time = TimeEmbedding(dim, config.time_frequencies)
         self.action_time = TimeEmbedding(dim, config.time_frequencies)
         self.video_out = Head(dim, latents.channels)
-        self.action_out = MlpHead(dim, config.action_dim)
-        self.proprio_out = MlpHead(dim, config.action_dim)
+        self.action_out = MlpHead(dim, config.action_dim, plain=config.released)
+        self.proprio_out = MlpHead(dim, config.action_dim, plain=config.released)
         blocks = [Block(dim, config.heads, config.ffn) for _ in range(config.layers)]
         self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
         self.hints = Hints(config, latents, dim)
@@ -96,13 +98,13 @@ class XwamParts(WorldModel):
         count = tokens.shape[1] * self.config.chunk
         # Flow times belong to frames of a group: every action is a frame of its own, or one frame holds all actions.
         tokens = tokens.flatten(1, 2).unsqueeze(2 if time.shape[1] > 1 else 1)
-        return self._group(tokens, self.action_time(time), _actions, (count, self.config.chunk))
+        return self._group(tokens, self.action_time(time), _actions, (count, self.config.chunk, self.config.released))
 
     def proprio_group(self, proprio_BFA: Tensor, time_BF: Tensor) -> Group:
         """Tokens of states measured at frames 0 to F - 1, at flow times [B or 1, F]."""
         tokens = self.proprio_in(proprio_BFA.to(self.view)).unsqueeze(2)
         frames = tokens.shape[1]
-        return self._group(tokens, self.action_time(time_BF), _states, (frames,))
+        return self._group(tokens, self.action_time(time_BF), _states, (frames, self.config.released))
 
     def _group(
         self, tokens: Tensor, time: tuple[Tensor, Tensor], positions: Callable[..., Tensor], arguments: tuple[float, ...]
@@ -115,11 +117,17 @@ def _frames(frames: int, cameras: int, rows: int, columns: int, device: torch.de
     return torch.cat([grid_positions(cameras, rows, columns, float(frame), device) for frame in range(frames)])
 
 
-def _actions(count: int, chunk: int, device: torch.device | None = None) -> Tensor:
-    t = torch.arange(1, count + 1, dtype=torch.float64, device=device) / chunk
-    return torch.stack([t, torch.full_like(t, -1.0), torch.full_like(t, -1.0)], dim=1)
+def _actions(count: int, chunk: int, released: bool, device: torch.device | None = None) -> Tensor:
+    """Action i at time (i + 1) / chunk, outside of the picture; in the released layout at i / chunk, in its corner."""
+    first = 0 if released else 1
+    t = torch.arange(first, count + first, dtype=torch.float64, device=device) / chunk
+    return _at(t, 0.0 if released else -1.0)
 
 
-def _states(frames: int, device: torch.device | None = None) -> Tensor:
-    t = torch.arange(frames, dtype=torch.float64, device=device)
-    return torch.stack([t, torch.full_like(t, -1.0), torch.full_like(t, -1.0)], dim=1)
+def _states(frames: int, released: bool, device: torch.device | None = None) -> Tensor:
+    return _at(torch.arange(frames, dtype=torch.float64, device=device), 0.0 if released else -1.0)
+
+
+def _at(times: Tensor, place: float) -> Tensor:
+    """Positions (t, h, w) with h = w = `place`, [N, 3]."""
+    return torch.stack([times, torch.full_like(times, place), torch.full_like(times, place)], dim=1)
