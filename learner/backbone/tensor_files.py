@@ -1,7 +1,7 @@
 """The tensors of a local checkpoint by name, each read only when it is asked for.
 
-Read are folders of safetensors, and single files of Lightning or DeepSpeed (`.ckpt`, `.pt`), from which nothing but tensors and plain
-values is unpickled.
+Folders of safetensors can be read, and single files of Lightning or DeepSpeed (`.ckpt`, `.pt`), from which nothing but tensors and
+plain values is unpickled.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ATTRIBUTE = "model."
 
 
 def tensor_files(folder: Path, what: str) -> TensorFiles:
-    """The tensors in all `*.safetensors` of `folder`, or of its subfolder `transformer`; `folder` may also be a `.ckpt` or `.pt` file.
+    """The tensors in all `*.safetensors` of `folder`, or of its subfolder `transformer`; it may also be a `.ckpt` or `.pt` file.
 
     Raises LearnerError, which names the wanted checkpoint as `what`, where there is none, for a file that cannot be read, and for a
     tensor that two files contain.

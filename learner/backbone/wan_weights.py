@@ -3,8 +3,8 @@
 The same weights exist under two sets of names: the authors' (`blocks.0.self_attn.q`) and diffusers' (`blocks.0.attn1.to_q`).
 Wan's rotary embedding rotates neighbouring channels, this model's rotates channels i and i + d / 2 of a head. The rows of the query
 and key projections are therefore permuted, which leaves their dot products unchanged. Of Wan itself, patch embedding and final
-projection are not loaded, because they belong to its VAE's latents. What this model adds (actions, proprioception, memory) keeps its
-initialisation. Models that others trained from Wan have more of a model's tensors: a family names them by a `Released`.
+projection are not loaded, because they belong to its VAE's latents. What this model adds (actions, proprioception, memory) keeps
+its initialisation. Models that others trained from Wan have more of a model's tensors: a family names them by a `Released`.
 """
 
 from __future__ import annotations
@@ -189,8 +189,8 @@ def _insist(released: Released, folder: Path | str, unfilled: Mapping[str, str],
     if problems:
         shown = "; ".join(problems[:6]) + (f"; and {len(problems) - 6} more" if len(problems) > 6 else "")
         raise LearnerError(
-            f"the weights of {released.title} in {folder} do not fit this model: {shown}; give model, text and codec the sizes that "
-            "the checkpoint's config.json names (codec wan with merge 2 has its 192 channels), or a complete checkpoint"
+            f"the weights of {released.title} in {folder} do not fit this model: {shown}; give model, text and codec the sizes "
+            "that the checkpoint's config.json names (codec wan with merge 2 has its 192 channels), or a complete checkpoint"
         )
 
 

@@ -1,7 +1,7 @@
 """The codec "emu3": discrete codes of the pretrained autoencoder of Emu3, one for each patch.
 
-A latent is the vector of its code. The index is not stored: it is that of the codebook entry with the same vector in half precision,
-in which streams carry latents.
+A latent is the vector of its code. The index is not stored: it is that of the codebook entry with the same vector in half
+precision, in which streams carry latents.
 
 Shapes: B pictures of h x w pixels, N latents a frame, Q codes of width d.
 """

@@ -1,4 +1,4 @@
-"""SigLIP and Emu3's autoencoder, from small checkpoints that transformers saved: the same numbers, and every weight accounted for."""
+"""SigLIP and Emu3's autoencoder, from small checkpoints that transformers saved: the same numbers, every weight accounted for."""
 
 from dataclasses import replace
 
@@ -120,7 +120,7 @@ def test_weights_that_are_missing_too_many_or_of_another_shape_are_named(emu3, c
 
 def test_a_tower_with_weights_of_nothing_known_is_refused(siglip):
     spoil(siglip, lambda w: w.update({"odd.weight": torch.zeros(2)}))
-    with pytest.raises(ConfigError, match="unexpected odd.weight"):
+    with pytest.raises(ConfigError, match=r"unexpected odd.weight"):
         make_codec(EncoderConfig(codec="siglip", source=str(siglip)))
 
 
@@ -130,7 +130,7 @@ def test_neither_has_weights_of_its_own_and_codes_are_not_merged(tmp_path, emu3)
             make_codec(EncoderConfig(codec=codec))
         with pytest.raises(ConfigError, match="cannot be loaded"):
             make_codec(EncoderConfig(codec=codec, source=str(tmp_path / "nothing")))
-    with pytest.raises(ConfigError, match="set encoder.merge 1, got 2"):
+    with pytest.raises(ConfigError, match=r"set encoder.merge 1, got 2"):
         make_codec(EncoderConfig(codec="emu3", source=str(emu3), merge=2))
 
 
@@ -139,5 +139,5 @@ def test_a_model_of_codes_takes_a_codec_with_a_book_of_its_size(emu3):
     model = CowvlaConfig(dim=24, layers=1, heads=2, ffn=32, codes=40, motion=False)
     made = Agent(replace(SMALL, encoder=codec, model=model))
     assert made.encoder.num_codes == made.model.code_out.out_features == 40
-    with pytest.raises(ConfigError, match="a book of 512, that of the codec 'emu3' has 40: set learner.agent.model.codes 40"):
+    with pytest.raises(ConfigError, match=r"a book of 512, that of the codec 'emu3' has 40: set learner.agent.model.codes 40"):
         Agent(replace(SMALL, encoder=codec, model=replace(model, codes=512)))

@@ -234,7 +234,7 @@ def test_a_released_model_that_is_not_complete_or_does_not_fit_is_refused_with_i
 
 def test_released_weights_need_their_layout_and_that_layout_has_no_parts_of_ours(tmp_path):
     write(tmp_path, of_lingbot())
-    with pytest.raises(ConfigError, match="set learner.agent.model.released true"):
+    with pytest.raises(ConfigError, match=r"set learner.agent.model.released true"):
         lingbot(released=False).load_backbone(tmp_path)
     with pytest.raises(ConfigError, match="set told_state false"):
         replace(lingbot().config, told_state=True)

@@ -45,8 +45,8 @@ class LingbotConfig(ModelConfig):
     """Hints for the actions (`hints.Hints`): `glance` is the number of latents a frame, `aim` that of cameras; 0 for none."""
 
     released: bool = False
-    """The layout of the weights that the authors released, which `load_backbone` then takes: the rotary times of actions are one frame
-    later. It has no robot state and no action stream of its own. It decides frame by frame: only then are chunks that begin with
+    """The layout of the weights that the authors released, which `load_backbone` then takes: the rotary times of actions are one
+    frame later. It has no robot state and no action stream of its own. It decides frame by frame: only then are chunks that begin with
     frame 0, as the authors', the same as those here, in which frame 0 is a chunk by itself."""
 
     most_frames: int = 4
@@ -102,8 +102,8 @@ class LingbotConfig(ModelConfig):
             )
         if self.released and (self.told_state or self.dual or self.frames != 1 or self.glance or self.aim):
             raise ConfigError(
-                "the released layout has no robot state, no action stream of its own, no hints, and decides one frame at a time: set "
-                f"told_state false, dual, glance and aim 0, frames 1; got told_state={self.told_state}, dual={self.dual}, "
+                "the released layout has no robot state, no action stream of its own, no hints, and decides one frame at a time: "
+                f"set told_state false, dual, glance and aim 0, frames 1; got told_state={self.told_state}, dual={self.dual}, "
                 f"glance={self.glance}, aim={self.aim}, frames={self.frames}"
             )
         if self.cfg_video != 1.0 and not self.text_dropout:

@@ -209,8 +209,8 @@ class LingbotVa(LingbotStages):
     # -------------------------------------------------------------------------------------------------------- large models
 
     def load_backbone(self, folder: Path | str) -> LoadReport:
-        """Fills blocks, text projection and flow-time embeddings from a Wan2.2 checkpoint, and a narrow action stream from those; or
-        the whole model from the released weights.
+        """Fills blocks, text projection and flow-time embeddings from a Wan2.2 checkpoint, and a narrow action stream from those;
+        or the whole model from the released weights.
         """
         times = ("video_time",) if self.config.dual else ("video_time", "action_time")
         report = load_wan(self, folder, heads=self.config.heads, times=times, head="video_out", released=released(self.config))
