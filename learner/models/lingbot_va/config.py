@@ -46,8 +46,8 @@ class LingbotConfig(ModelConfig):
 
     released: bool = False
     """The layout of the weights that the authors released, which `load_backbone` then takes: the rotary times of actions are one
-    frame later. It has no robot state and no action stream of its own. It decides frame by frame: only then are chunks that begin with
-    frame 0, as the authors', the same as those here, in which frame 0 is a chunk by itself."""
+    frame later. It has no robot state and no action stream of its own. It decides frame by frame: only then are chunks that begin
+    with frame 0, as the authors', the same as those here, in which frame 0 is a chunk by itself."""
 
     most_frames: int = 4
     """In training, frames after the first are grouped into chunks of K frames, with K drawn from 1 to this for each batch."""
