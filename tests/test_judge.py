@@ -114,7 +114,6 @@ def test_episodes_of_another_policy_world_or_sampling_are_not_counted_together(t
     [
         (["--task", "juggle"], "'juggle'"),
         (["--pilots", "autopilot"], "'autopilot'"),
-        (["--episodes", "0"], "at least 1"),
         (["--sai", "video", "--s-mid", "2"], "s_mid"),
     ],
 )

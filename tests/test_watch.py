@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -297,7 +298,9 @@ def test_runs_of_one_name_are_told_apart(tmp_path, monkeypatch):
 def test_the_address_that_is_told_is_the_one_that_is_listened_at(tmp_path):
     run = run_folder(tmp_path / "run")
     command = [sys.executable, "-m", "embodichain.cli", "watch", str(run), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # A job in the background inherits that Ctrl-C is ignored.
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heeds)
     try:
         assert process.stdout is not None
         url = process.stdout.readline().strip()

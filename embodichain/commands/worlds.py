@@ -54,10 +54,12 @@ def tasks(arguments: list[str]) -> int:
 
 def _show(options: Namespace, names: tuple[str, ...]) -> int:
     from embodichain.export.video import write_video
+    from embodichain.world import check_names
 
     rows: list[dict[str, Any]] = []
     shown: list[NDArray[np.uint8]] = []
     config = _config(options, names)
+    check_names(config)
     check_writable(options.out)
     world = prepare(config, quiet=options.json)
     physics = mujoco(world)

@@ -89,7 +89,7 @@ def _parser() -> tuple[Parser, dict[str, str]]:
     add("--json", action="store_true", help="print the summary as one JSON object on the last line")
     more = {
         "--static": ("--static.folder", "learn from a LeRobot v3 folder, or beside the stream: --static.share, --static.mapping"),
-        "--scenes": ("--world.scenes.folder", "stream the scenes saved in a folder (`scene pack`) instead of sampling them"),
+        "--scenes": ("--world.scenes.folder", "stream the scenes saved in a folder"),
         "--ranks": ("--train.ranks", "learner processes that share the ring"),
         "--nodes": ("--train.nodes", "learner nodes of a cluster, each with a ring"),
         "--steps": ("--train.steps", "training steps"),

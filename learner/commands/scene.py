@@ -109,8 +109,10 @@ def _sample(options: Namespace) -> int:
     from embodichain.resimulation import SceneRecord
     from embodichain.scenes import usd
     from embodichain.stages import SceneStage
+    from embodichain.world import check_names
 
     config = _config(options)
+    check_names(config)
     check_writable(options.out)
     world = prepare(config, quiet=options.json)
     physics = mujoco(world)

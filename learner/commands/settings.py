@@ -17,7 +17,7 @@ _SHORT = {
     "--out": ("--out", "the folder that is written"),
     "--robot": ("--world.robot", "a robot's name, the path of an MJCF or YAML file, or package.module:function"),
     "--engine": ("--stream.engine", "ray (workers) or serial (this process)"),
-    "--workers": ("--stream.workers", "simulating processes; min:max lets their number follow who waits"),
+    "--workers": ("--stream.workers", "simulating processes, or min:max"),
     "--max-reads": ("--ring.max-reads", "K: how often each trajectory may be read"),
 }
 

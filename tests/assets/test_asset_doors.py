@@ -13,7 +13,7 @@ from in_process import embodichain
 from PIL import Image
 
 from embodichain.assets.chain.jobs import unique
-from embodichain.assets.families.parts import Fate
+from embodichain.assets.families.parts import Preservation
 from embodichain.assets.reading import mesh_files
 from embodichain.assets.reading.files import FileFacts, FileJob, facts_of, from_file
 from embodichain.assets.reading.folder import survey
@@ -29,7 +29,7 @@ BOX = trimesh.creation.box((0.1, 0.1, 0.1))
 
 
 def dropped(reading, what: str) -> list[str]:
-    return [row.reason for row in reading.fidelity if row.what == what and row.fate is Fate.DROPPED]
+    return [row.reason for row in reading.fidelity if row.what == what and row.fate is Preservation.DROPPED]
 
 
 # -------------------------------------------------------------------------------------------------------------- bombs

@@ -88,6 +88,6 @@ def eventually(condition, timeout_s: float = 120.0) -> None:
 
 
 def shared_memory_files() -> set[str]:
-    """Rings that there are, and those that this process is about to make; tests of other processes make theirs meanwhile."""
+    """Rings of this process, and those that it is about to make; tests of other processes make theirs meanwhile."""
     names = {path.name for path in Path("/dev/shm").glob("embodichain-*")}
-    return {name for name in names if not name.endswith(".unfinished") or f".{os.getpid()}-" in name}
+    return {name for name in names if name.startswith(f"embodichain-{os.getpid()}-") or f".{os.getpid()}-" in name}
