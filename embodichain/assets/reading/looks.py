@@ -75,9 +75,23 @@ def finish_of(material: Any) -> Finish:
     image = getattr(material, "image", None)
     diffuse = getattr(material, "diffuse", None)
     color = _rgba(diffuse) if diffuse is not None else GREY
+    color = (*color[:3], color[3] * _opacity(getattr(material, "kwargs", None) or {}))
     if image is not None:  # a texture replaces the colour, as in loaders of OBJ
         color = (1.0, 1.0, 1.0, color[3])
     return Finish(name=name, color=color, images=_images(name, {"diffuse": image}))
+
+
+def _opacity(told: Mapping[str, Any]) -> float:
+    """How opaque an OBJ's material is: it says either how much (`d`) or how little (`Tr`); 1 if it says no number, or zero."""
+    for name, whole in (("d", False), ("tr", True)):
+        words = told.get(name)
+        try:
+            value = float(words[-1]) if isinstance(words, list) and words else None
+        except ValueError:
+            continue
+        if value is not None and 0.0 <= value <= 1.0:
+            return (1.0 - value if whole else value) or 1.0
+    return 1.0
 
 
 def tint(finish: Finish) -> Color:

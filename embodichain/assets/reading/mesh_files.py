@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 
 from embodichain.assets.families.parts import Finish, Kept, Look, Part, Preservation
 from embodichain.assets.geometry.shapes import diagonal
+from embodichain.assets.reading import plain_gltf
 from embodichain.assets.reading.detail import reduced
 from embodichain.assets.reading.looks import Color, joined, look_of, plain, tint
-from embodichain.assets.reading.unkept import OPTIONS, numbers_of_gltf, unkept
+from embodichain.assets.reading.unkept import OPTIONS, content_of, numbers_of_gltf, packed_of, unkept
 from embodichain.errors import AssetError
 from embodichain.types import Joint, Mesh
 
@@ -99,10 +101,11 @@ def read_objects(path: Path) -> Reading:
         )
     resolver = _Beside(path.parent)
     try:
-        with path.open("rb") as file:
-            scene = trimesh.load_scene(file, file_type=kind[1:], resolver=resolver, process=False)
+        scene = _loaded(path, resolver)
     except ModuleNotFoundError as error:
         raise AssetError(f"read: {kind[1:].upper()} files need {error.name}: pip install 'embodichain[assets]'") from error
+    except AssetError:
+        raise
     except Exception as error:
         raise AssetError(f"read: {path} is no readable {kind[1:].upper()} file; it may be cut short or harmed ({error})") from error
     found: list[tuple[str, Look]] = []
@@ -151,6 +154,14 @@ def read_objects(path: Path) -> Reading:
     return Reading(
         parts=tuple(parts), unit=unit, up=_up(path), warnings=tuple(warnings), fidelity=tuple(rows), files=tuple(resolver.given)
     )
+
+
+def _loaded(path: Path, resolver: _Beside) -> trimesh.Scene:
+    """The scene in a file; of glTF files that trimesh would misread, after they were rewritten."""
+    kind = path.suffix.lower()[1:]
+    plain = plain_gltf.rewritten(content_of(path), lambda: packed_of(path), resolver.get) if kind in ("glb", "gltf") else None
+    with path.open("rb") if plain is None else io.BytesIO(plain) as file:
+        return trimesh.load_scene(file, file_type=kind if plain is None else "glb", resolver=resolver, process=False)
 
 
 def bounded(look: Look, color: Color, of: str) -> tuple[Look, Kept | None]:

@@ -110,6 +110,7 @@ class _Model:
             if 0 not in pair and pair[0] != pair[1]:
                 apart.append((self._name(pair[0]), self._name(pair[1])))
         self.rows += _left_out(model)
+        self.rows += _unpainted(model)
         return Reading(
             parts=tuple(parts), joints=tuple(self._following(joints)), unit=1.0, up="z", fidelity=tuple(self.rows),
             apart=tuple(apart), files=tuple(files),
@@ -348,6 +349,34 @@ def _left_out(model: mujoco.MjModel) -> Iterator[Kept]:
         yield Kept(
             of="the file", what="medium", stated=medium, fate=Preservation.DROPPED, reason="what is around a thing is the scene's"
         )
+
+
+def _unpainted(model: mujoco.MjModel) -> Iterator[Kept]:
+    """Rows for what the materials of a model say and a look does not keep; the world's geoms are not looked at."""
+    told = set[tuple[int, str]]()
+    for geom in range(model.ngeom):
+        material = int(model.geom_matid[geom])
+        if material < 0 or not model.geom_bodyid[geom]:
+            continue
+        name, textures = model.mat(material).name, [int(number) for number in model.mat_texid[material] if number >= 0]
+        shown = _texture(model, material)
+        mesh = int(model.geom_dataid[geom]) if int(model.geom_type[geom]) in (_GEOM.mjGEOM_MESH, _GEOM.mjGEOM_SDF) else -1
+        laid = mesh >= 0 and int(model.mesh_texcoordadr[mesh]) >= 0
+        lost = {
+            f"texture {model.tex(number).name}": "only pictures of a colour on meshes with texture coordinates are kept"
+            for number in textures
+            if number != shown or not laid
+        }
+        repeats = tuple(float(value) for value in model.mat_texrepeat[material])
+        if shown is not None and laid and repeats != (1.0, 1.0):
+            lost["texrepeat"] = "a picture lies as the coordinates of its mesh have it"
+        glows = {"emission": float(model.mat_emission[material]), "reflectance": float(model.mat_reflectance[material])}
+        lost |= {what: "a look has no such property" for what, value in glows.items() if value > 0.0}
+        for what, reason in lost.items():
+            if (material, what) not in told:
+                told.add((material, what))
+                stated = {"texrepeat": repeats, **glows}.get(what, "given")
+                yield Kept(of=name, what=what, stated=stated, fate=Preservation.DROPPED, reason=reason)
 
 
 def _turn(matrix: np.ndarray) -> np.ndarray:

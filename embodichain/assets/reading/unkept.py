@@ -6,18 +6,20 @@ import io
 import json
 import re
 import struct
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from embodichain.assets.families.parts import Kept, Preservation
+from embodichain.assets.reading import plain_gltf
 from embodichain.errors import AssetError
 
 _PICTURE = re.compile(r"^\s*(map_\w+|bump|disp|decal|refl|norm)\s+(.+?)\s*$", re.IGNORECASE)
 OPTIONS = re.compile(r"^(?:-[A-Za-z]\w*\s+(?:(?:on|off|[-+\d.eE]+)\s+)*)+")
 """Options that may precede the name of an image in a material of an OBJ file."""
-_SEEN = {"KHR_mesh_quantization", "EXT_texture_webp"}
-"""Extensions of glTF that do not affect what is kept."""
+_SEEN = {"KHR_mesh_quantization", "EXT_texture_webp", plain_gltf.TRANSFORM}
+"""Extensions of glTF of which nothing is lost."""
 _PACKED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
 """Extensions without which a file's meshes cannot be read."""
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tga", ".tif", ".tiff", ".gif", ".ktx2")
@@ -28,6 +30,10 @@ _GLTF = {
 }
 
 
+_LOOKS_OF_3MF = {"materials": b"basematerials", "colours": b"colorgroup", "pictures": b"texture2d"}
+"""Elements of a 3MF model that say how it looks."""
+
+
 def unkept(path: Path, read: Sequence[Path]) -> Iterator[Kept]:
     """Rows for a mesh file and the material files that were read for it."""
     for file in dict.fromkeys(read):
@@ -35,8 +41,10 @@ def unkept(path: Path, read: Sequence[Path]) -> Iterator[Kept]:
             yield from _of_materials(file)
         elif file.suffix.lower() in _PICTURES:
             yield from _of_picture(file.name, file.read_bytes())
+    if path.suffix.lower() == ".3mf":
+        yield from _of_3mf(path)
     if path.suffix.lower() in (".glb", ".gltf"):
-        yield from _of_gltf(path.name, content := _content(path))
+        yield from _of_gltf(path.name, content := content_of(path))
         for name, data in _embedded(path, content):
             yield from _of_picture(name, data)
 
@@ -48,7 +56,7 @@ def numbers_of_gltf(path: Path) -> int:
     """
     if path.suffix.lower() not in (".glb", ".gltf"):
         return 0
-    content = _content(path)
+    content = content_of(path)
     try:
         if packed := sorted({*content.get("extensionsRequired", ())} & {*_PACKED}):
             raise AssetError(
@@ -106,7 +114,19 @@ def _of_materials(file: Path) -> Iterator[Kept]:
             yield _dropped(name, f"{kind} options", options.group().strip(), "a picture lies as its coordinates have it")
 
 
-def _content(path: Path) -> Mapping[str, Any]:
+def _of_3mf(path: Path) -> Iterator[Kept]:
+    """Rows for the colours and pictures of a 3MF file, which the library that reads its solids does not read."""
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if not name.lower().endswith(".model"):
+                continue
+            told = archive.read(name)
+            for what, word in _LOOKS_OF_3MF.items():
+                if count := len(re.findall(rb"<(?:\w+:)?" + word + rb"[\s>]", told)):
+                    yield _dropped(path.name, what, float(count), "of a 3MF file the solids are read, not their looks")
+
+
+def content_of(path: Path) -> Mapping[str, Any]:
     """The JSON part of a glTF file; empty if it is not valid JSON, which other readers refuse."""
     try:
         if path.suffix.lower() == ".gltf":
@@ -116,6 +136,19 @@ def _content(path: Path) -> Mapping[str, Any]:
             return json.loads(file.read(struct.unpack("<I", head[12:16])[0]))
     except (ValueError, struct.error):
         return {}
+
+
+def packed_of(path: Path) -> bytes:
+    """The binary part of a binary glTF file; empty if it has none."""
+    if path.suffix.lower() != ".glb":
+        return b""
+    with path.open("rb") as file:
+        head = file.read(20)
+        if len(head) < 20 or head[:4] != b"glTF":
+            return b""
+        file.seek(20 + struct.unpack("<I", head[12:16])[0])
+        inner = file.read(8)
+        return file.read(struct.unpack("<I", inner[:4])[0]) if inner[4:] == b"BIN\0" else b""
 
 
 def _of_gltf(of: str, content: Mapping[str, Any]) -> Iterator[Kept]:
@@ -132,6 +165,11 @@ def _of_gltf(of: str, content: Mapping[str, Any]) -> Iterator[Kept]:
         yield _dropped(of, name, "used", "an extension that an asset has no word for")
     for number, entry in enumerate(content.get("materials", ())):
         name = str(entry.get("name") or f"material {number}")
+        lays = {use: plain_gltf.lay_of(picture) for use, picture in plain_gltf.pictures_of(entry).items()}
+        for use, lay in lays.items():
+            if lay != next(iter(lays.values())):
+                reason = "the pictures of a material lie by one set of texture coordinates"
+                yield _dropped(name, f"lay of {use}", str(lay), reason)
         if entry.get("alphaMode", "OPAQUE") != "OPAQUE":
             yield _dropped(name, "alpha mode", str(entry["alphaMode"]), "what is seen through is not told apart by picture")
         if "occlusionTexture" in entry and entry["occlusionTexture"] != entry.get("pbrMetallicRoughness", {}).get(

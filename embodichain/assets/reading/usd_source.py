@@ -67,6 +67,7 @@ class _Stage:
         joints, carriers, poses = self._tree()
         joints, rows = mechanisms.followed(joints)
         self.rows += rows
+        joints += self._held(joints)
         parts = [self._part(body, poses[body.path]) for body in foreign.bodies]
         if foreign.loose and foreign.bodies:
             self._drop(
@@ -76,6 +77,8 @@ class _Stage:
             parts = [self._surfaces("body", foreign.loose, np.eye(4), Pose(), Stated(), None)]
         for fault in foreign.faults:
             self._drop(self.path.name, "composition", fault, "the stage lacks what could not be composed")
+        for prim, name, value, reason in foreign.left_out:
+            self._drop(prim, name, value, reason)
         for prim, name, value in foreign.unread:
             self._drop(prim, name, value, "no counterpart in the asset")
         apart = []
@@ -89,6 +92,24 @@ class _Stage:
 
     def _drop(self, of: str, what: str, stated: str, reason: str) -> None:
         self.rows.append(Kept(of=of, what=what, stated=stated, fate=Preservation.DROPPED, reason=reason))
+
+    def _held(self, joints: list[Joint]) -> list[Joint]:
+        """Joints that bolt down each body that no force moves; one that hangs on a joint stays there, with a row."""
+        mounts = []
+        for body in self.foreign.bodies:
+            if not body.kinematic:
+                continue
+            name = self.names[body.path]
+            if any(joint.child == name for joint in joints):
+                self._drop(name, "physics:kinematicEnabled", "true", "it hangs on a joint, and moves as that lets it")
+                continue
+            reason = "no force moves it: it is bolted down where it is"
+            row = Kept(
+                of=name, what="physics:kinematicEnabled", stated="true", written="bolted", fate=Preservation.CHANGED, reason=reason
+            )
+            self.rows.append(row)
+            mounts.append(Joint(name=f"{name}_mount", kind=JointKind.FIXED, parent="", child=name))
+        return mounts
 
     # ------------------------------------------------------------------------------------------------------------- bodies
 
@@ -305,7 +326,10 @@ class _Stage:
         scale = math.radians(1.0) if kind is JointKind.REVOLUTE else 1.0
         sign = -1.0 if turned else 1.0
         along = sign * rotate(_quaternion(turn), np.asarray(joint.axis))
-        kilogram = self.foreign.kilograms_per_unit
+        # Forces are in units of mass and length, torques of mass and length squared; drives of slides are free of lengths.
+        kilogram, metre = self.foreign.kilograms_per_unit, self.foreign.meters_per_unit
+        turning = kind is JointKind.REVOLUTE
+        load, drive = kilogram * metre ** (2 if turning else 1), kilogram * metre ** (2 if turning else 0)
         mimic = None
         if joint.mimic is not None:
             target, factor, offset = joint.mimic
@@ -315,9 +339,9 @@ class _Stage:
                 self._drop(name, "mimic", target, "it follows no joint of the file")
         return Joint(
             name=name, kind=kind, parent=owner, child=self.names[child], axis=_vec3(along), anchor=_vec3(place),
-            lower=joint.lower * scale, upper=joint.upper * scale, damping=joint.damping / scale * kilogram,
-            stiffness=joint.stiffness / scale * kilogram, rest=joint.target * scale, effort=joint.effort * kilogram,
-            velocity=joint.velocity * scale, armature=joint.armature * kilogram, friction=joint.friction, mimic=mimic,
+            lower=joint.lower * scale, upper=joint.upper * scale, damping=joint.damping / scale * drive,
+            stiffness=joint.stiffness / scale * drive, rest=joint.target * scale, effort=joint.effort * load,
+            velocity=joint.velocity * scale, armature=joint.armature * drive, friction=joint.friction * load, mimic=mimic,
         )  # fmt: skip
 
 

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from pxr import Ar, Sdf, Usd, UsdGeom, UsdPhysics, UsdShade, UsdUtils
 
 from embodichain.assets.families.parts import Finish, Look
-from embodichain.assets.usd.foreign_looks import bound_finish, mesh_look
+from embodichain.assets.usd.foreign_looks import mesh_look
+from embodichain.assets.usd.foreign_materials import skin_of, unkept
 from embodichain.assets.usd.foreign_shapes import cone_look, shape_of
+from embodichain.assets.usd.foreign_states import other_states
 from embodichain.assets.usd.values import open_stage
 from embodichain.errors import AssetError
 from embodichain.types import Shape, Vec3
@@ -70,6 +72,8 @@ class ForeignBody:
     diagonal_inertia: Vec3 | None = None
     principal_axes: tuple[float, float, float, float] | None = None
     apart: tuple[str, ...] = ()
+    kinematic: bool = False
+    """Whether it is moved by who uses it, and by no force."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,6 +120,8 @@ class Foreign:
     titles: dict[str, str] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     """Composition errors: references to missing files or in a circle."""
+    left_out: tuple[tuple[str, str, str, str], ...] = ()
+    """Looks, variants and motions that are not kept, as (prim, what, stated, reason)."""
 
 
 def layers_of(path: Path) -> list[Path]:
@@ -154,6 +160,7 @@ def resolve(path: Path) -> Foreign:
         loose=tuple(loose),
         joints=joints,
         unread=tuple(_unread(stage)),
+        left_out=(*unkept(stage), *other_states(stage)),
         faults=tuple(" ".join(str(error).split())[:200] for error in stage.GetCompositionErrors()),
     )
 
@@ -201,10 +208,11 @@ def _piece(prim: Usd.Prim, matrix: NDArray[np.float64], descriptions: dict[str, 
     collides = desc is not None and isinstance(desc, UsdPhysics.ShapeDesc) and bool(desc.collisionEnabled)
     if hidden and not collides:
         return
-    shape, finish = shape_of(prim), bound_finish(prim)
+    shape, skin = shape_of(prim), skin_of(prim)
+    finish = skin.plain
     look = None
     if shape is None:
-        look = mesh_look(prim, finish) if prim.IsA(UsdGeom.Mesh) else cone_look(prim, finish)
+        look = mesh_look(prim, skin) if prim.IsA(UsdGeom.Mesh) else cone_look(prim, finish)
     if shape is None and look is None:
         return
     static, dynamic, bounce, density = _surface(prim)
@@ -252,8 +260,21 @@ def _body(prim: Usd.Prim, cache: UsdGeom.XformCache, pieces: list[ForeignPiece],
     return ForeignBody(
         path=str(prim.GetPath()), matrix=np.array(cache.GetLocalToWorldTransform(prim)), pieces=tuple(pieces), mass=mass,
         density=density, center_of_mass=center, diagonal_inertia=moments, principal_axes=axes,
-        apart=tuple(str(other) for other in desc.filteredCollisions),
+        apart=tuple(dict.fromkeys((*(str(other) for other in desc.filteredCollisions), *_filtered(prim)))),
+        kinematic=bool(desc.kinematicBody),
     )  # fmt: skip
+
+
+def _filtered(prim: Usd.Prim) -> Iterator[str]:
+    """The bodies with which something below a body must not collide, by filters of colliders."""
+    for inner in Usd.PrimRange(prim):
+        if inner != prim and inner.HasAPI(UsdPhysics.FilteredPairsAPI):
+            for target in UsdPhysics.FilteredPairsAPI(inner).GetFilteredPairsRel().GetTargets():
+                other = prim.GetStage().GetPrimAtPath(target)
+                while other and not other.HasAPI(UsdPhysics.RigidBodyAPI):
+                    other = other.GetParent()
+                if other and not other.IsPseudoRoot() and other != prim:
+                    yield str(other.GetPath())
 
 
 def _joint(prim: Usd.Prim, desc: Any) -> ForeignJoint:
@@ -312,8 +333,8 @@ def _freedoms(prim: Usd.Prim) -> Iterator[tuple[str, float, float]]:
 
 def _mimic(prim: Usd.Prim) -> tuple[str, float, float] | None:
     """The mimicry that Newton's or PhysX's schema states for a joint."""
-    relation = prim.GetRelationship("newton:mimicJoint")
-    if relation and relation.GetTargets():
+    relation, active = prim.GetRelationship("newton:mimicJoint"), prim.GetAttribute("newton:mimicEnabled")
+    if relation and relation.GetTargets() and (not active or active.Get() is not False):
         factor, offset = (prim.GetAttribute(f"newton:mimicCoef{i}") for i in (1, 0))
         return str(relation.GetTargets()[0]), float(factor.Get()) if factor else 1.0, float(offset.Get()) if offset else 0.0
     for relation in prim.GetRelationships():
@@ -371,4 +392,6 @@ def _wxyz(value: Any) -> NDArray[np.float64]:
 def refuse_empty(foreign: Foreign, path: Path) -> None:
     """Raises AssetError when there is no visible or collision geometry."""
     if not any(body.pieces for body in foreign.bodies) and not foreign.loose:
-        raise AssetError(f"read: {path.name} holds no geometry that is visible or collides; are its references there?")
+        told = [f"{prim} may be {stated}" for prim, what, stated, _ in foreign.left_out if what.startswith("variants")]
+        reason = f"choose its variants: {'; '.join(told)}"[:300] if told else "are its references there?"
+        raise AssetError(f"read: {path.name} holds no geometry that is visible or collides; {reason}")

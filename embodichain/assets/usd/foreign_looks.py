@@ -6,16 +6,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pxr import Ar, Usd, UsdGeom, UsdShade
+from pxr import Usd, UsdGeom, UsdShade
 
-from embodichain.assets.families.parts import Finish, Image, Look
+from embodichain.assets.families.parts import Finish, Look
+from embodichain.assets.usd.foreign_materials import FIRST_TILE, Skin, skin_of
 from embodichain.errors import AssetError
 from embodichain.types import Mesh
 
-GREY = (0.7, 0.7, 0.7, 1.0)
+_USUAL = ("st", "UVMap", "st0", "uv")
+"""Names of texture coordinates where no material says which ones it means."""
+_ACROSS = 10
+"""Number of tiles of a tiled picture beside each other."""
 
 
-def mesh_look(prim: Usd.Prim, finish: Finish) -> Look | None:
+def mesh_look(prim: Usd.Prim, skin: Skin) -> Look | None:
     """The triangles of a mesh prim, as fans around first corners, in its own frame; None when it has no faces.
 
     Raises:
@@ -36,12 +40,13 @@ def mesh_look(prim: Usd.Prim, finish: Finish) -> Look | None:
         corners = corners[:, ::-1]
     faces = indices[corners]
     primvars = UsdGeom.PrimvarsAPI(prim)
-    uv = next((p for p in (primvars.GetPrimvar(name) for name in ("st", "UVMap", "st0", "uv")) if p and p.HasValue()), None)
+    skins, numbers = _subsets(prim, skin, len(counts))
+    uv, finishes, numbers = _laid(primvars, skins, numbers[owners], (corners, faces, owners))
     normals: Any = primvars.GetPrimvar("normals")
     if not (normals and normals.HasValue()):
         normals = mesh.GetNormalsAttr()
     sets = {
-        "uv": _per_corner(uv, corners, faces, owners, 2),
+        "uv": uv,
         "normals": _per_corner(normals, corners, faces, owners, 3, str(mesh.GetNormalsInterpolation())),
         "colors": _per_corner(primvars.GetPrimvar("displayColor"), corners, faces, owners, 3),
     }
@@ -56,17 +61,16 @@ def mesh_look(prim: Usd.Prim, finish: Finish) -> Look | None:
     colors = sets.get("colors")
     if colors is not None:
         if np.ptp(colors, axis=0).max() < 1e-9:  # a single colour is treated as the material's
-            if finish.name == "":
-                red, green, blue = (float(value) for value in colors[0])
-                finish = Finish(color=(red, green, blue, 1.0))
+            red, green, blue = (float(value) for value in colors[0])
+            own = Finish(color=(red, green, blue, 1.0))
+            finishes = tuple(own if finish.name == "" and finish == skin.plain else finish for finish in finishes)
             colors = None
         else:
             colors = np.column_stack([np.clip(colors, 0.0, 1.0), np.ones(len(colors))])
-    finishes, numbers = _subsets(prim, finish, len(counts))
     return Look(
         mesh=Mesh(vertices=vertices, faces=np.ascontiguousarray(faces, np.int32)),
         finishes=finishes,
-        finish=numbers[owners],
+        finish=numbers,
         uv=sets.get("uv"),
         normals=sets.get("normals"),
         colors=colors,
@@ -107,73 +111,48 @@ def _per_corner(
     return values[where]
 
 
-def _subsets(prim: Usd.Prim, finish: Finish, faces: int) -> tuple[tuple[Finish, ...], NDArray[np.int32]]:
+def _subsets(prim: Usd.Prim, skin: Skin, faces: int) -> tuple[list[Skin], NDArray[np.int32]]:
     """The materials of a mesh's subsets, with its own first, and the index of each face's material."""
-    finishes, numbers = [finish], np.zeros(faces, np.int32)
+    skins, numbers = [skin], np.zeros(faces, np.int32)
     for subset in UsdShade.MaterialBindingAPI(prim).GetMaterialBindSubsets():
         chosen = np.asarray(subset.GetIndicesAttr().Get() or (), np.int64)
-        numbers[chosen[(chosen >= 0) & (chosen < faces)]] = len(finishes)
-        finishes.append(bound_finish(subset.GetPrim()))
+        numbers[chosen[(chosen >= 0) & (chosen < faces)]] = len(skins)
+        skins.append(skin_of(subset.GetPrim()))
     used = np.unique(numbers)
-    return tuple(finishes[i] for i in used), np.searchsorted(used, numbers).astype(np.int32)
+    return [skins[i] for i in used], np.searchsorted(used, numbers).astype(np.int32)
 
 
-def bound_finish(prim: Usd.Prim) -> Finish:
-    """The look of the material bound to a prim, otherwise its display colour, otherwise grey."""
-    material, _ = UsdShade.MaterialBindingAPI(prim).ComputeBoundMaterial()
-    surface = material.ComputeSurfaceSource()[0] if material else None
-    if not surface:
-        return Finish(color=_display_color(prim))
-    name = material.GetPrim().GetName()
-    red, green, blue = (float(v) for v in _value(surface, "diffuseColor", (0.18, 0.18, 0.18)))
-    glow = tuple(float(v) for v in _value(surface, "emissiveColor", (0.0, 0.0, 0.0)))
-    images = {}
-    for role, slot in {"diffuse": "diffuseColor", "normal": "normal", "orm": "roughness", "emissive": "emissiveColor"}.items():
-        data = _texture(surface, slot)
-        if data:
-            images[role] = Image(name=f"{name}_{role}", data=data)
-    if "diffuse" in images:
-        red, green, blue = 1.0, 1.0, 1.0
-    return Finish(
-        name=name,
-        color=(red, green, blue, float(_value(surface, "opacity", 1.0))),
-        roughness=float(_value(surface, "roughness", 0.5)),
-        metallic=float(_value(surface, "metallic", 0.0)),
-        emissive=(glow[0], glow[1], glow[2]),
-        images=images,
-    )
+def _laid(
+    primvars: UsdGeom.PrimvarsAPI,
+    skins: list[Skin],
+    numbers: NDArray[np.int32],
+    where: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+) -> tuple[NDArray[np.float64] | None, tuple[Finish, ...], NDArray[np.int32]]:
+    """Texture coordinates of every corner in the pictures of its material, shape [3 T, 2], the looks, and each triangle's.
 
-
-def _display_color(prim: Usd.Prim) -> tuple[float, float, float, float]:
-    primvar = UsdGeom.PrimvarsAPI(prim).FindPrimvarWithInheritance("displayColor")
-    colors = np.asarray(primvar.Get(), np.float64).reshape(-1, 3) if primvar and primvar.HasValue() and primvar.Get() else None
-    if colors is None or not len(colors) or not np.isfinite(colors).all():
-        return GREY
-    red, green, blue = (float(value) for value in np.clip(colors.mean(axis=0), 0.0, 1.0))
-    return (red, green, blue, 1.0)
-
-
-def _value(surface: UsdShade.Shader, name: str, default: Any) -> Any:
-    """The value of an input, through connections to interfaces; the default if a texture provides it."""
-    entry = surface.GetInput(name)
-    if not entry:
-        return default
-    found = entry.GetValueProducingAttributes()
-    if found and UsdShade.Utils.GetType(found[0].GetName()) == UsdShade.AttributeType.Input:
-        value = found[0].Get()
-        return default if value is None else value
-    return default
-
-
-def _texture(surface: UsdShade.Shader, name: str) -> bytes | None:
-    """The bytes of the image that provides an input."""
-    entry = surface.GetInput(name)
-    if not entry or not entry.HasConnectedSource():
-        return None
-    source = UsdShade.Shader(entry.GetConnectedSource()[0].GetPrim())
-    file = source.GetInput("file").Get() if source and source.GetInput("file") else None
-    place = file.resolvedPath if file else ""
-    if not place:
-        return None
-    asset = Ar.GetResolver().OpenAsset(Ar.ResolvedPath(place))
-    return bytes(asset.GetBuffer()) if asset else None
+    A picture of several tiles becomes one look a tile, whose coordinates begin at zero. `numbers` is the material of each
+    triangle; `where` is what `_per_corner` takes.
+    """
+    count = len(numbers)
+    laid: NDArray[np.float64] | None = None
+    finishes: list[Finish] = []
+    result = np.zeros(count, np.int32)
+    for number, skin in enumerate(skins):
+        mine = numbers == number
+        names = dict.fromkeys((skin.lay.primvar, *_USUAL)) if skin.lay.primvar else dict.fromkeys(_USUAL)
+        primvar = next((p for p in (primvars.FindPrimvarWithInheritance(name) for name in names) if p and p.HasValue()), None)
+        uv = _per_corner(primvar, *where, 2)
+        if uv is not None:
+            uv = skin.lay.moved(uv)
+        tiles = np.full(count, FIRST_TILE)
+        if uv is not None and skin.tiles:
+            middle = np.floor(uv.reshape(-1, 3, 2).mean(axis=1)).astype(np.int64)
+            tiles = FIRST_TILE + middle[:, 0] + _ACROSS * middle[:, 1]
+            uv = uv - np.repeat(middle, 3, axis=0)
+        for tile in np.unique(tiles[mine]):
+            result[mine & (tiles == tile)] = len(finishes)
+            finishes.append(skin.finish(int(tile)))
+        if uv is not None:
+            laid = np.zeros((3 * count, 2)) if laid is None else laid
+            laid[np.repeat(mine, 3)] = uv[np.repeat(mine, 3)]
+    return laid, tuple(finishes), result
