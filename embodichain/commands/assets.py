@@ -326,8 +326,9 @@ def _facts(options: argparse.Namespace) -> dict[str, Any]:
 def _from_files(options: argparse.Namespace, path: Path) -> list[Job]:
     from dataclasses import replace
 
+    from embodichain.assets.chain.looking import Looker
     from embodichain.assets.reading.files import FileFacts, FileJob, facts_of
-    from embodichain.assets.reading.folder import items, survey
+    from embodichain.assets.reading.folder import survey
     from embodichain.errors import EmbodiChainError
 
     said = _facts(options)
@@ -336,13 +337,15 @@ def _from_files(options: argparse.Namespace, path: Path) -> list[Job]:
     file_name, _, item = (str(path), "", "") if path.exists() else str(path).partition("#")  # a file's own name may hold one
     found = survey(Path(file_name) if item else path)
     options.skipped |= dict(found.skipped)
+    looker = Looker()
     for file in found.files:
         try:
             facts = replace(facts_of(file), **said) if said else None
         except EmbodiChainError:
             facts = None  # the job will meet the same fault, and only it fails
-        names = (item,) if item else items(file)
+        names = (item,) if item else looker.items(file)
         wanted += [FileJob(path=file, facts=facts, item=name) for name in names]
+    looker.close()
     return wanted
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embodichain.assets.chain.jobs import Job
+from embodichain.assets.chain.looking import Looker
 from embodichain.assets.families.parts import Source
 from embodichain.assets.reading.files import FileJob
-from embodichain.assets.reading.folder import items, survey
+from embodichain.assets.reading.folder import survey
 from embodichain.assets.reading.generated import GeneratedJob
 from embodichain.assets.reading.generator import GenerateRequest, GeneratorConfig
 from embodichain.errors import ConfigError
@@ -48,7 +49,9 @@ class Folder:
     def __init__(self, text: str, category: str, generator: str, licence: str) -> None:
         """`text` is the path; the generator is not used. Raises AssetError when nothing readable is there."""
         files = survey(Path(text).expanduser().resolve()).files
-        things = [Named(job=FileJob(path=file, item=item), category=category) for file in files for item in items(file)]
+        looker = Looker()
+        things = [Named(job=FileJob(path=file, item=item), category=category) for file in files for item in looker.items(file)]
+        looker.close()
         of_stream = [thing for number, thing in enumerate(things) if number % _HELD_OUT_EVERY != 1]
         self._things = (of_stream, things[1::_HELD_OUT_EVERY])
 

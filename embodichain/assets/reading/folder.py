@@ -163,19 +163,25 @@ def only(reading: Reading, names: set[str]) -> Reading:
 
 def items(path: Path) -> tuple[str, ...]:
     """Names of the objects in a file that holds several; a single empty name if it holds one or cannot be read."""
+    if single(path):
+        return ("",)
     kind = path.suffix.lower()
     try:
-        if kind in SCENES:
-            if path.stat().st_size > _LARGE_BYTES or _single(path):
-                return ("",)
-            found = things(read_objects(path))
-        elif kind in (".xml", ".mjcf", ".sdf", *(".usd", ".usda", ".usdc", ".usdz")):
-            found = things(READERS[kind](path))
-        else:
-            return ("",)
+        found = things(read_objects(path) if kind in SCENES else READERS[kind](path))
     except FAULTS:
         return ("",)  # building it will raise the same error and report it
     return tuple(found) if len(found) > 1 else ("",)
+
+
+def single(path: Path) -> bool:
+    """Whether a file counts as one object by its ending, its size or its header, without being read."""
+    kind = path.suffix.lower()
+    try:
+        if kind in SCENES:
+            return path.stat().st_size > _LARGE_BYTES or _single(path)
+    except FAULTS:
+        return True  # building it will raise the same error and report it
+    return kind not in (".xml", ".mjcf", ".sdf", ".usd", ".usda", ".usdc", ".usdz")
 
 
 def _single(path: Path) -> bool:

@@ -12,6 +12,8 @@ _UNITS = ("metersPerUnit", "kilogramsPerUnit", "upAxis")
 def other_states(stage: Usd.Stage) -> Iterator[tuple[str, str, str, str]]:
     """What an asset does not keep of them, as (prim, what, stated, reason)."""
     for prim in Usd.PrimRange(stage.GetPseudoRoot()):
+        if prim.IsPseudoRoot():
+            continue
         path = str(prim.GetPath())
         sets = prim.GetVariantSets()
         for name in sets.GetNames():
