@@ -4,10 +4,12 @@ import csv
 import resource
 import signal
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from learner_parts import SMALL
+from torch import nn
 
 from embodichain.errors import ConfigError, LearnerError, StreamEnded
 from learner.data.config import DataConfig
@@ -16,6 +18,7 @@ from learner.inference.policy_file import load_agent
 from learner.training.checkpoint_file import saved_stream_state
 from learner.training.config import AverageConfig, LearnerConfig, Matrices, OptimizerConfig, Parallel, Precision, Schedule
 from learner.training.module import AgentModule, RingDataModule, fit, make_logger
+from learner.training.muon import Muon
 from learner.training.optimizer import WeightAverage, adamw, make_optimizer
 
 CONFIG = LearnerConfig(
@@ -224,6 +227,26 @@ def test_muon_moves_inner_matrices_and_nothing_else_and_resumes_to_the_bit(traje
     assert [values["loss"] for values in head + tail] == [values["loss"] for values in whole]
     mine, theirs = resumed.agent.state_dict(), once.agent.state_dict()
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_muon_steps_as_torchs_does_but_for_rounding():
+    """Tall, wide and square matrices, three steps: the same moves up to bfloat16, and the same state, so that either resumes."""
+    shapes = [(12, 5), (5, 12), (8, 8), (8, 8)]
+    start = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed, shape in enumerate(shapes)]
+    ends, states = [], []
+    for make in (partial(torch.optim.Muon, adjust_lr_fn="match_rms_adamw"), Muon):
+        matrices = [nn.Parameter(matrix.clone()) for matrix in start]
+        optimizer = make([*matrices, nn.Parameter(torch.ones(3, 3))], lr=0.05, weight_decay=0.1)  # the last has no gradient
+        for _ in range(3):
+            sum((matrix**2).sum() + matrix.sum() for matrix in matrices).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        ends.append(matrices)
+        states.append([optimizer.state[matrix]["momentum_buffer"] for matrix in matrices])
+    for first, torchs, ours in zip(start, *ends, strict=True):
+        assert (ours - torchs).norm() < 0.02 * (torchs - first).norm()
+    for torchs, ours in zip(*states, strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=0.02, atol=0.02)
 
 
 def test_muon_is_refused_where_matrices_are_sharded():
