@@ -335,17 +335,14 @@ def _from_files(options: argparse.Namespace, path: Path) -> list[Job]:
     FileFacts(**said)  # raises for a fault of the command line here, instead of once for each file
     wanted: list[Job] = []
     file_name, _, item = (str(path), "", "") if path.exists() else str(path).partition("#")  # a file's own name may hold one
-    found = survey(Path(file_name) if item else path)
+    found, looker = survey(Path(file_name) if item else path), Looker()
     options.skipped |= dict(found.skipped)
-    looker = Looker()
     for file in found.files:
         try:
             facts = replace(facts_of(file), **said) if said else None
         except EmbodiChainError:
             facts = None  # the job will meet the same fault, and only it fails
-        names = (item,) if item else looker.items(file)
-        wanted += [FileJob(path=file, facts=facts, item=name) for name in names]
-    looker.close()
+        wanted += [FileJob(path=file, facts=facts, item=name) for name in ((item,) if item else looker.items(file))]
     return wanted
 
 

@@ -18,7 +18,8 @@ _POLL_S = 0.2
 
 
 class Looker:
-    """Finds the objects in files. Its process starts with the first file that must be read for that, and is used by one thread.
+    """Finds the objects in files. Its process starts with the first file that must be read for that, and ends with this object.
+    Used by one thread.
 
     Args:
         timeout_s: longest time for one file [s], without what the process waits for a core.

@@ -51,7 +51,6 @@ class Folder:
         files = survey(Path(text).expanduser().resolve()).files
         looker = Looker()
         things = [Named(job=FileJob(path=file, item=item), category=category) for file in files for item in looker.items(file)]
-        looker.close()
         of_stream = [thing for number, thing in enumerate(things) if number % _HELD_OUT_EVERY != 1]
         self._things = (of_stream, things[1::_HELD_OUT_EVERY])
 
