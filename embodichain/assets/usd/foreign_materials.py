@@ -85,7 +85,7 @@ class Skin:
 
     def finish(self, tile: int = FIRST_TILE) -> Finish:
         """Its look, with the pictures of a tile."""
-        return self.plain if self.material is None else _finish(self.material, tile)
+        return self.plain if self.material is None or tile == FIRST_TILE else _finish(self.material, tile)
 
 
 def skin_of(prim: Usd.Prim) -> Skin:
