@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from embodichain.errors import ConfigError
+from embodichain.expand.setting import SensorConfig, SettingConfig
 from embodichain.types import CameraLook, Light, Looks, NoiseSource, Range, Scene, Texture, Vec3, Wander
 
 _ALLOWED: dict[str, Range] = {
@@ -39,7 +40,8 @@ class VisualConfig:
     colour channel (0..1). `patterned`: probability that a surface has a texture, one of `textures` (others are reserved for
     held-out scenes). Cameras: factor `zoom` of the focal length, largest `shift` [m] and `turn` [rad]. Camera effects: `exposure`
     [stops], `noise` of a pixel (full scale is 1). The others are standard deviations of drifting quantities with time constant
-    `time_constant_s` [s], see `types.Wander`. `noise_source` is what noise is drawn from: a darkroom on a GPU needs "hash".
+    `time_constant_s` [s], see `types.Wander`. `noise_source` is what noise is drawn from: a darkroom on a GPU needs "hash". Rooms,
+    environment maps and finishes are a `setting`, errors of real cameras a `sensor`; each is enabled by itself.
     """
 
     enabled: bool = False
@@ -63,6 +65,8 @@ class VisualConfig:
     wandering_exposure: float = 0.06
     shake: float = 0.0015
     noise_source: NoiseSource = NoiseSource.NORMAL
+    setting: SettingConfig = field(default_factory=SettingConfig)
+    sensor: SensorConfig = field(default_factory=SensorConfig)
 
     def __post_init__(self) -> None:
         for name in ("temperature", "intensity", "tilt"):

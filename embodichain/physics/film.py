@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import mujoco
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from embodichain.errors import SceneError
-from embodichain.physics import noise
+from embodichain.physics import noise, sensors
 from embodichain.types import CONTROL_HZ, CameraLook, Looks, NoiseSource, Scene
 
 Floats = NDArray[np.float64]
@@ -66,6 +67,13 @@ class Film:
         deviations = [wander.brightness, wander.warmth, wander.direction, wander.direction, wander.exposure]
         deviations += [wander.shake] * (3 * len(cameras))
         self._paths = _wandering(wander.seed, np.array(deviations), wander.time_constant_s, control_hz)
+        if looks.sensor is not None and looks.sensor.smooth:
+            # The cameras' columns alone: light and exposure keep their paths.
+            shakes = _wandering(wander.seed, np.array(deviations), wander.time_constant_s, control_hz, looks.sensor.smooth)[:, 5:]
+            self._paths = np.concatenate([self._paths[:, :5], shakes], axis=1)
+        drift = 0.0 if looks.sensor is None else looks.sensor.depth_drift
+        # A seed of its own beside the paths: nothing else shifts when depth drifts.
+        self._drift = _wandering(wander.seed ^ 0x5DEECE66, np.array((drift,)), 10.0, control_hz, 2)
         self._changes = bool(np.any(self._paths))
         self._developed = looks.exposure != 0.0 or looks.noise != 0.0 or wander.exposure != 0.0
 
@@ -88,6 +96,34 @@ class Film:
         shakes = self._now(time_s)[5:].reshape(-1, 3)
         for (name, index), shake in zip(self._ids.items(), shakes, strict=True):
             model.cam_quat[index] = _turned(self._rest[name][1], shake)
+
+    def sense(
+        self,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+        cameras: Sequence[str],
+        rgb: NDArray[np.uint8],
+        depth: NDArray[np.float32] | None,
+        segmentation: NDArray[np.uint8] | None,
+    ) -> None:
+        """Applies the sensor model to pictures [C, h, w, 3] and depths [C, h, w] of these cameras in place."""
+        sensor = self._scene.looks.sensor
+        if sensor is None:
+            return
+        if sensor.readout_s:
+            for number, name in enumerate(cameras):
+                index = model.camera(name).id
+                body = model.cam_bodyid[index]
+                spin = data.cam_xmat[index].reshape(3, 3).T @ data.cvel[body, :3]  # angular velocity in the camera's frame [rad/s]
+                others = (None if depth is None else depth[number], None if segmentation is None else segmentation[number])
+                sensors.roll(rgb[number], others, spin * sensor.readout_s, float(model.cam_fovy[index]))
+        if sensor.blur:
+            sensors.blur(rgb, sensor.blur)
+        if depth is not None:
+            step = round(data.time * self._control_hz)
+            rng = np.random.default_rng((self._scene.seed, self._scene.looks.wander.seed, step, 1))
+            drift = float(self._drift[min(step, len(self._drift) - 1), 0])
+            sensors.err(depth, sensor, drift, rng)
 
     def expose(self, rgb: NDArray[np.uint8], time_s: float) -> None:
         """Applies exposure and noise to pictures [C, h, w, 3] in place; a function of scene and time."""
@@ -121,10 +157,12 @@ class Film:
         return self._paths[min(round(time_s * self._control_hz), len(self._paths) - 1)]
 
 
-def _wandering(seed: int, deviations: Floats, time_constant_s: float, control_hz: int = CONTROL_HZ) -> Floats:
+def _wandering(seed: int, deviations: Floats, time_constant_s: float, control_hz: int = CONTROL_HZ, smooth: int = 0) -> Floats:
     """Samples stationary Ornstein-Uhlenbeck paths, one value for each control step: shape [T, len(deviations)].
 
     Exact at the steps: x[k + 1] = a x[k] + s sqrt(1 - a^2) n[k] with a = exp(-dt / time constant) (Uhlenbeck and Ornstein 1930).
+    With `smooth`, the path goes through so many further filters of a quarter of the time constant: each can be differentiated once
+    more than the one before. Its deviation stays the same, measured over the path.
     """
     if not np.any(deviations):
         return np.zeros((1, len(deviations)))
@@ -132,7 +170,14 @@ def _wandering(seed: int, deviations: Floats, time_constant_s: float, control_hz
     decay = math.exp(-1.0 / (control_hz * time_constant_s))
     noise = np.random.default_rng(seed).standard_normal((steps, len(deviations)))
     noise[1:] *= math.sqrt(1.0 - decay * decay)
-    return np.asarray(lfilter([1.0], [1.0, -decay], noise, axis=0)) * deviations
+    path = np.asarray(lfilter([1.0], [1.0, -decay], noise, axis=0))
+    if not smooth:
+        return path * deviations
+    lag = decay**4
+    for _ in range(smooth):
+        # Each filter starts as if its input had always been what it is first: the path does not creep away from zero.
+        path = np.asarray(lfilter([1.0 - lag], [1.0, -lag], path, axis=0, zi=lag * path[:1])[0])
+    return (path - path.mean(axis=0)) / path.std(axis=0) * deviations
 
 
 def _turned(quaternion: Floats, vector: Floats) -> Floats:

@@ -95,10 +95,16 @@ class MujocoPhysics:
 
         Raises SceneError when MuJoCo cannot build it.
         """
-        key = shape_key(self._robot, scene.objects, scene.grains)
+        furnished = scene.looks.setting is not None
+        if furnished and not hasattr(PAINTERS.get(self._painter), "dress"):
+            raise SceneError(
+                f"scene {scene.seed} has a setting (room, environment map, finishes), which the painter {self._painter!r} does not "
+                f"draw: choose {DEFAULT!r}, or turn off visual.setting"
+            )
+        key = shape_key(self._robot, scene.objects, scene.grains, furnished=furnished)
         world = self._worlds.pop(key, None)
         if world is None:
-            world = compile_world(self._robot, scene.objects, scene.grains)
+            world = compile_world(self._robot, scene.objects, scene.grains, furnished=furnished)
         self._worlds[key] = world
         while len(self._worlds) > self._cached_worlds:
             dropped, _ = self._worlds.popitem(last=False)
@@ -204,9 +210,13 @@ class MujocoPhysics:
         film, data = self._film, self.world.data
         film.pose(self.world.model, data.time)
         geoms = None if segmentation is None else np.empty(segmentation.shape, np.int32)
-        self._painter_of(self._painter, width, height, cameras).draw(data, rgb, depth, geoms)
+        painter = self._painter_of(self._painter, width, height, cameras)
+        if self.world.decor is not None:
+            getattr(painter, "dress")(film.looks.setting)  # noqa: B009  (only some painters have it, which `reset` made sure of)
+        painter.draw(data, rgb, depth, geoms)
         if segmentation is not None and geoms is not None:
             segmentation[...] = self.world.labels[geoms]  # index -1 (no hit) selects the last entry, which is 0
+        film.sense(self.world.model, data, cameras, rgb, depth, segmentation)
         film.expose(rgb, data.time)
 
     def note(self, out: NDArray[np.float64]) -> None:
@@ -215,6 +225,12 @@ class MujocoPhysics:
         Raises SceneError when `out` is too small.
         """
         data = self.world.data
+        sensor = self._film.looks.sensor
+        if sensor is not None and sensor.readout_s:
+            raise SceneError(
+                f"scene {self._scene_seed} has a rolling shutter, for which pictures must be drawn while it is played "
+                "(camera='snapshots'): a reel holds no velocities"
+            )
         count = 1 + len(data.qpos)
         if count > len(out):
             raise SceneError(
@@ -239,6 +255,11 @@ class MujocoPhysics:
 
         self.check_card()
         world, film = self.world, self._film
+        if film.looks.setting is not None or film.looks.sensor is not None:
+            raise SceneError(
+                f"scene {self._scene_seed} has a setting or a sensor model, which no GPU draws yet: turn off visual.setting and "
+                "visual.sensor, or set stream.darkroom host"
+            )
         if film.looks.noise and film.looks.noise_source is NoiseSource.NORMAL:
             raise SceneError(
                 f"scene {self._scene_seed} has noise of NumPy's normal numbers, which no GPU draws: "

@@ -132,6 +132,8 @@ class Renderer:
             view[0] = getattr(data, name).reshape(view.shape[1:])
         for name, view in self._looks:
             view[0] = getattr(self._model, name)
+            if name == "mat_texid":  # textures of the library are not in the model: such surfaces are plain here
+                view[0][view[0] >= self._model.ntex] = -1
         with wp.ScopedDevice("cpu"):
             mjw.refit_bvh(self._warp_model, self._warp_data, self._context)
             mjw.render(self._warp_model, self._warp_data, self._context)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mujoco
 import numpy as np
@@ -26,6 +26,7 @@ from embodichain.physics.build import (
     attach_robot,
     lit_spec,
 )
+from embodichain.physics.decor.furnish import Decor, add_decor, finish
 from embodichain.physics.dynamics import Balance, Drives, loosen_frames
 from embodichain.physics.grains import NAME, GrainIndex, add_grains
 from embodichain.physics.readout import Readout
@@ -34,6 +35,7 @@ from embodichain.physics.surfaces import paint
 from embodichain.robots.geometry import gripper_travel
 from embodichain.types import ArmParts, Asset, Grains, Light, ObjectPlacement, Pose, Robot, Scene, Texture
 from embodichain.types.poses import compose
+from embodichain.types.settings import Finish, Setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,6 +92,8 @@ class CompiledWorld:
     """Position of each entry of `measured_qpos` when the robot is at home; ignored where its sign is 0 (no gripper)."""
     rest: Mapping[int, float]
     """Initial positions of joints of grippers that no command drives, by their addresses in qpos."""
+    decor: Decor | None = None
+    """Rooms and tables; None in a world for scenes without a setting."""
 
 
 # ------------------------------------------------------------------------------------------------------------ compiling
@@ -97,10 +101,15 @@ class CompiledWorld:
 _NO_GRAINS = Grains()
 
 
-def shape_key(robot: Robot, objects: Sequence[ObjectPlacement], grains: Grains = _NO_GRAINS) -> tuple[str, ...]:
-    """A key that is equal exactly when two scenes can share a compiled model: same robot, roles, geometry, joints and grains."""
+def shape_key(
+    robot: Robot, objects: Sequence[ObjectPlacement], grains: Grains = _NO_GRAINS, *, furnished: bool = False
+) -> tuple[str, ...]:
+    """A key that is equal exactly when two scenes can share a compiled model: same robot, roles, geometry, joints and grains, and
+    both with a setting or both without.
+    """
     shapes = (f"{placement.role}:{_shape_hash(placement.asset)}" for placement in objects)
-    return (robot.content_hash, *shapes, f"{len(grains.positions)} grains of {grains.radius!r}" if grains.positions else "")
+    loose = f"{len(grains.positions)} grains of {grains.radius!r}" if grains.positions else ""
+    return (robot.content_hash, *shapes, loose, *(("furnished",) if furnished else ()))
 
 
 def _shape_hash(asset: Asset) -> str:
@@ -120,8 +129,10 @@ def _shape_hash(asset: Asset) -> str:
     return digest.hexdigest()
 
 
-def compile_world(robot: Robot, objects: Sequence[ObjectPlacement], grains: Grains = _NO_GRAINS) -> CompiledWorld:
-    """Compiles the model of a robot at its table with these objects and grains.
+def compile_world(
+    robot: Robot, objects: Sequence[ObjectPlacement], grains: Grains = _NO_GRAINS, *, furnished: bool = False
+) -> CompiledWorld:
+    """Compiles the model of a robot at its table with these objects and grains, and `furnished` with what settings need.
 
     Raises RobotError or SceneError, which names the part that cannot be built.
     """
@@ -131,13 +142,16 @@ def compile_world(robot: Robot, objects: Sequence[ObjectPlacement], grains: Grai
     for placement in objects:
         add_object(spec, placement)
     add_grains(spec, grains)
+    if furnished:  # last, so that everything else keeps its number
+        add_decor(spec)
     try:
         model = spec.compile()
     except ValueError as error:
         raise SceneError(
             f"MuJoCo cannot build robot {robot.name!r} with objects {[f'{o.role} ({o.asset.name})' for o in objects]}: {error}"
         ) from error
-    return _index(model, robot, objects)
+    world = _index(model, robot, objects)
+    return replace(world, decor=Decor(model)) if furnished else world
 
 
 def compile_studio(asset: Asset) -> mujoco.MjModel:
@@ -327,6 +341,9 @@ def write_scene(world: CompiledWorld, scene: Scene) -> None:
     _write_lights(model, scene.lights)
     for role in ("table", *(placement.role for placement in scene.objects)):
         paint(model, role, scene.looks.textures.get(role, Texture.PLAIN))
+    if world.decor is not None and scene.looks.setting is not None:
+        world.decor.arrange(model, scene.looks.setting)
+        _finish(world, scene, scene.looks.setting)
     mujoco.mj_setConst(model, data)
     mujoco.mj_resetData(model, data)
     driven = world.measured_signs != 0.0
@@ -345,6 +362,17 @@ def write_scene(world: CompiledWorld, scene: Scene) -> None:
     world.grains.place(data, scene.grains)
     data.ctrl[world.actuators] = world.gains * _home_command(world)[world.channels]
     mujoco.mj_forward(model, data)
+
+
+def _finish(world: CompiledWorld, scene: Scene, setting: Setting) -> None:
+    """Writes textures, finishes and opacities of a setting."""
+    model = world.model
+    roles = [placement.role for placement in scene.objects]
+    for role in ("table", "legs", "floor", "walls", "ceiling", "furniture", "robot", *roles):
+        finish(model, role, setting.textures.get(role), setting.finishes.get(role, Finish()))
+    for index in world.objects:
+        if index.role in setting.glass:
+            model.geom_rgba[np.concatenate(index.geoms), 3] = setting.glass[index.role]
 
 
 def _write_lights(model: mujoco.MjModel, lights: Sequence[Light]) -> None:

@@ -7,7 +7,7 @@ and of settled poses differ between kinds of processors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from embodichain.protocols import Physics, Pilot, Task
 from embodichain.rollout import rollout
 from embodichain.stages import SceneStage
 from embodichain.types import Scene, Verdict
-from embodichain.types.plain import content_hash, differing, from_plain
+from embodichain.types.plain import as_plain, content_hash, differing, from_plain
 from embodichain.types.poses import wrap, yaw_of
 from embodichain.world import Split, World
 
@@ -206,7 +206,7 @@ def _named(path: Path) -> str:
 
 def _drawn(scene: Scene) -> str:
     """A hash of what a scene's random draws decided, without anything that was computed from meshes or settled in physics."""
-    drawn: Mapping[str, Any] = {
+    drawn: dict[str, Any] = {
         "task": scene.task,
         "seed": scene.seed,
         "instruction": scene.instruction,
@@ -216,4 +216,7 @@ def _drawn(scene: Scene) -> str:
         "grains": len(scene.grains.positions),
         "pushes": len(scene.happening),
     }
+    # Only where they are there, so that suites that were frozen before keep their hashes.
+    seen = {"setting": scene.looks.setting, "sensor": scene.looks.sensor}
+    drawn |= {name: as_plain(part) for name, part in seen.items() if part is not None}
     return content_hash(drawn)

@@ -13,6 +13,7 @@ import numpy as np
 from embodichain.errors import ConfigError, SceneError
 from embodichain.expand.diversity import Choice, DiversityConfig, Floats, Interaction, features, spread
 from embodichain.expand.physical import PhysicalConfig, vary
+from embodichain.expand.setting import furnish
 from embodichain.expand.size import draw_sizes, resized
 from embodichain.expand.visual import VisualConfig, redraw
 from embodichain.motion.frames import affordance
@@ -116,7 +117,8 @@ class SceneSampler:
             scene = replace(scene, grains=self._vessels.fill(request.filling, placements, grain_rng))
         if request.nudges:
             scene = replace(scene, happening=tuple(_happening(scene, nudge, self._robot.control_hz) for nudge in request.nudges))
-        return vary(redraw(scene, visual_rng, self._visual, self._cameras), physical_rng, self._physical)
+        seen = furnish(redraw(scene, visual_rng, self._visual, self._cameras), self._visual.setting, self._visual.sensor)
+        return vary(seen, physical_rng, self._physical)
 
     def _arranged(
         self, task: Task, seed: int, known: Sequence[Asset]

@@ -47,7 +47,9 @@ from embodichain.types import (
     Wander,
 )
 from embodichain.types.mishaps import Pushed
+from embodichain.types.plain import from_plain
 from embodichain.types.poses import quaternion_between
+from embodichain.types.settings import Sensor, Setting
 
 _ATTRIBUTE = "embodichain:scene"
 _AS_WRITTEN = re.compile(rf'^    custom string {_ATTRIBUTE} = "((?:[^"\\\n]|\\.)*)"$', re.MULTILINE)
@@ -187,6 +189,8 @@ def _scene(path: Path, prims: Mapping[str, PrimFacts], facts: Mapping[str, Any])
             noise=looks["noise"],
             wander=Wander(**looks["wander"]),
             noise_source=NoiseSource(looks.get("noise_source", NoiseSource.NORMAL)),
+            setting=from_plain(Setting, looks["setting"]) if "setting" in looks else None,
+            sensor=from_plain(Sensor, looks["sensor"]) if "sensor" in looks else None,
         ),
         dynamics=Dynamics(**facts["dynamics"]),
         bounds=Bounds(**facts.get("bounds", {})),
@@ -209,7 +213,7 @@ def _facts(scene: Scene, folder: Path, robot: Robot | None) -> dict[str, Any]:
         "instruction": scene.instruction,
         "lights": [asdict(light) for light in scene.lights],
         "table_color": scene.table_color,
-        "looks": asdict(scene.looks),
+        "looks": {name: value for name, value in asdict(scene.looks).items() if value is not None},
         "dynamics": asdict(scene.dynamics),
         "bounds": asdict(scene.bounds),
         "expansion": dict(scene.expansion),

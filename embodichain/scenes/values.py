@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from embodichain.types import Asset, Mesh, ObjectPlacement, Scene
+from embodichain.types import Asset, Looks, Mesh, ObjectPlacement, Scene
 from embodichain.types import plain as plain_values
 
 __all__ = ["Difference", "content_hash", "differences", "values"]
@@ -69,8 +69,11 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
                 yield f"{path}/joints/{joint.name}/{name}", float(getattr(joint, name))
     elif is_dataclass(value):
         for entry in fields(value):
+            part = getattr(value, entry.name)
+            if isinstance(value, Looks) and part is None:
+                continue  # so that scenes without a setting keep the hashes that they had before there were settings
             if not (isinstance(value, ObjectPlacement) and entry.name == "role"):
-                yield from _leaves(f"{path}/{entry.name}", getattr(value, entry.name))
+                yield from _leaves(f"{path}/{entry.name}", part)
     elif isinstance(value, Mapping):
         for name, part in value.items():
             yield from _leaves(f"{path}/{name}", part)

@@ -16,6 +16,7 @@ from embodichain.types.bounds import Bounds
 from embodichain.types.mishaps import Push, Pushed
 from embodichain.types.poses import Pose, Vec3
 from embodichain.types.robots import CONTROL_HZ, ArmParts
+from embodichain.types.settings import Sensor, Setting
 
 TABLE_SIZE: Vec3 = (0.7, 1.2, 0.04)
 """Size of the table top along X, Y and Z [m]. The centre of its upper side is the origin of the world."""
@@ -194,6 +195,10 @@ class Looks:
     noise: float = 0.0
     wander: Wander = Wander()
     noise_source: NoiseSource = NoiseSource.NORMAL
+    setting: Setting | None = None
+    """Room, table, environment map and finishes; None for the bare table and floor, whose textures are then those above."""
+    sensor: Sensor | None = None
+    """What else the cameras add to a picture; None for nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,6 +85,8 @@ def _add_sample(commands: Subcommands) -> None:
     add("--seed", type=natural, default=0)
     add("--first", type=natural, default=0, help="number of the first scene: a number decides a scene (default 0)")
     add("--visual", action="store_true", help="with visual expansion")
+    add("--rooms", action="store_true", help="in rooms, with environment light and finishes (visual.setting)")
+    add("--sensors", action="store_true", help="with blur, a rolling shutter and errors of depth (visual.sensor)")
     add("--physical", action="store_true", help="with physical expansion")
     add("--diverse", action="store_true", help="with reachability-aware diversity")
     add("--distractors", type=natural, default=0, help="most objects that the task does not ask for (default 0)")
@@ -152,6 +154,7 @@ def _config(options: Namespace) -> WorldConfig:
     from embodichain.config import WorldConfig
     from embodichain.expand.diversity import DiversityConfig
     from embodichain.expand.physical import PhysicalConfig
+    from embodichain.expand.setting import SensorConfig, SettingConfig
     from embodichain.expand.visual import VisualConfig
     from embodichain.scenes.config import SampleConfig
 
@@ -159,7 +162,11 @@ def _config(options: Namespace) -> WorldConfig:
         robot=options.robot,
         tasks=(options.task,),
         seed=options.seed,
-        visual=VisualConfig(enabled=options.visual),
+        visual=VisualConfig(
+            enabled=options.visual,
+            setting=SettingConfig(enabled=options.rooms),
+            sensor=SensorConfig(enabled=options.sensors),
+        ),
         physical=PhysicalConfig(enabled=options.physical),
         scenes=SampleConfig(distractors=options.distractors),
         diversity=DiversityConfig(enabled=options.diverse),

@@ -21,6 +21,7 @@ from embodichain.assets.chain.config import AssetsConfig
 from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, SceneError
 from embodichain.expand.physical import PhysicalConfig
+from embodichain.expand.setting import reserved
 from embodichain.expand.visual import VisualConfig
 from embodichain.prepare import prepare
 from embodichain.protocols import Task
@@ -88,6 +89,7 @@ def beyond_visual(visual: VisualConfig) -> VisualConfig:
         patterned=1.0,
         table_shade=min(1.0, 2.0 * visual.table_shade),
         object_shade=min(1.0, 2.0 * visual.object_shade),
+        setting=reserved(visual.setting) if visual.setting.enabled else visual.setting,
     )
 
 

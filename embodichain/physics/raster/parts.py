@@ -19,7 +19,7 @@ from embodichain.machine_code import compiled
 ONE, ZERO, HALF = np.float32(1.0), np.float32(0.0), np.float32(0.5)
 LANES = 64
 """Number of samples that are shaded together, so that the compiler can vectorise over them."""
-QUANTITIES = 22
+QUANTITIES = 23
 """Number of values stored for each of these samples."""
 DEEPEST = np.float32(65534.0)
 """Depth value of the farthest caster in a shadow map; empty texels have one more."""
@@ -102,6 +102,8 @@ class Room(NamedTuple):
     chosen: NDArray[np.bool_]
     colour: NDArray[np.float32]
     """Colour of each sample, 0 to 1, [m, n, 3]."""
+    behind: NDArray[np.float32]
+    """Colour of each sample without translucent geoms, [m, n, 3]."""
     lanes: NDArray[np.float32]
     """Values of the samples being shaded, quantity by quantity, [QUANTITIES * LANES]."""
     places: NDArray[np.int32]

@@ -8,8 +8,13 @@ processor's caches in between, as physics does.
 
 from __future__ import annotations
 
-from embodichain.physics.raster import shading, shadows, visibility
-from embodichain.physics.raster.parts import kernel
+import numpy as np
+
+from embodichain.physics.raster import ambience, shading, shadows, smoothing, visibility
+from embodichain.physics.raster.parts import ZERO, kernel
+
+_OPAQUE = np.float32(0.999)
+"""Geoms with a lower opacity can be seen through, in scenes that have such geoms."""
 
 
 @kernel
@@ -21,7 +26,25 @@ def prepare(active, casting, diffuse, shadowed, direction, rotation, position, a
 
 @kernel
 def draw(
-    cameras, places, axes, fovy, far, cull, fine, read, active, rotation, position, solids, skins, lights, room, rgb, depth, geoms
+    cameras,
+    places,
+    axes,
+    fovy,
+    far,
+    cull,
+    fine,
+    read,
+    active,
+    rotation,
+    position,
+    solids,
+    skins,
+    lights,
+    around,
+    room,
+    rgb,
+    depth,
+    geoms,
 ):
     """Draws the shadow maps that `prepare` found, then the pictures [C, h, w, 3] of the model's `cameras` [C].
 
@@ -32,7 +55,14 @@ def draw(
     for number in range(len(cameras)):
         camera = cameras[number]
         eye, frame = places[camera], axes[camera].reshape(3, 3)
-        visibility.see(rotation, position, solids, eye, frame, fovy[camera], far, cull, fine, room)
-        shading.colour(fine, frame, eye, solids, skins, lights, room, rgb[number])
+        if around.on[1]:  # first without what can be seen through, which is then mixed with what is behind it
+            visibility.see(rotation, position, solids, eye, frame, fovy[camera], far, cull, fine, _OPAQUE, room)
+            shading.colour(fine, frame, eye, solids, skins, lights, around, room)
+            ambience.keep(room.colour, room.behind)
+        visibility.see(rotation, position, solids, eye, frame, fovy[camera], far, cull, fine, ZERO, room)
+        shading.colour(fine, frame, eye, solids, skins, lights, around, room)
+        if around.on[1]:
+            ambience.veil(solids.rgba, solids.owner, solids.geoms, room.shown, room.colour, room.behind)
+        smoothing.develop(room.colour, fine, rgb[number])
         if read:
             visibility.read(fine, solids, room, depth[number], geoms[number])

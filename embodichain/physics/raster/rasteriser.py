@@ -15,16 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import SceneError
+from embodichain.physics.decor.environments import SIZE, environment
+from embodichain.physics.decor.furnish import PREFIX
 from embodichain.physics.painter import BACKGROUND
-from embodichain.physics.raster import parts, picture, views
+from embodichain.physics.raster import ambience, parts, picture, views
+from embodichain.physics.raster.shelf import SHELF
 from embodichain.physics.raster.triangles import Triangles
 from embodichain.physics.raster.views import CameraViews, Lamps
+from embodichain.types.settings import Setting
 
 _MAP_SIZE = 384
 """Edge length of a shadow map [texels]."""
 _WALL = 1.5
 """A geom of the room that is larger than this [m] is a floor or wall: it receives shadows but casts none."""
 _LEVELS = 8
+_IN_SHADOW = 0.08
+"""Share of a light that remains in its shadow where an environment lights it too."""
 
 
 class Rasteriser:
@@ -100,6 +106,9 @@ class Rasteriser:
             levels=levels,
         )
         self.lights = _lights(model, triangles.geoms)
+        self._own_skins = self.skins
+        self._around = ambience.plain(len(counts))
+        self._setting: Setting | None = None
         self._room = _room(triangles, *((2 * height + 1, 2 * width + 1) if self._fine else (height, width)))
         self._rgb = np.empty((len(cameras), height, width, 3), np.uint8)
         self._depth = np.empty((len(cameras), height, width), np.float32)
@@ -110,6 +119,34 @@ class Rasteriser:
         """The shape of its pictures, [C, h, w, 3]."""
         cameras, height, width, channels = self._rgb.shape
         return cameras, height, width, channels
+
+    def dress(self, setting: Setting | None) -> None:
+        """Takes textures and light from a setting, for all pictures until the next call; None for the model's own.
+
+        Raises SceneError for an environment map or a texture that does not exist.
+        """
+        around = self._around
+        self._setting = setting
+        if setting is None:
+            around.on[:] = 0
+            around.numbers[4] = ambience.plain(0).numbers[4]
+            self.skins = self._own_skins
+            return
+        found = environment(setting.environment)
+        around.diffuse[:] = np.float32(setting.strength) * found.diffuse
+        self._around = around._replace(tables=found.tables)
+        around.size[0] = SIZE
+        around.numbers[:] = (setting.strength, np.cos(setting.turn), np.sin(setting.turn), setting.softness, _IN_SHADOW)
+        around.on[:] = 1, len(setting.glass) > 0
+        self.skins = self._own_skins._replace(texels=SHELF.texels, levels=SHELF.levels)
+
+    def _furnish(self) -> None:
+        """Before a picture of a setting: its textures on the shelf, and the metals among its geoms."""
+        model, geoms = self._model, self.solids.geoms
+        used = model.geom_matid[geoms]
+        textured = model.mat_texid[used[used >= 0], 1]
+        SHELF.hold(np.unique(textured[textured >= 0]).tolist())
+        self._around.mirror[:] = np.where(used >= 0, model.mat_metallic[used], 0.0)
 
     def draw(
         self,
@@ -122,12 +159,14 @@ class Rasteriser:
         if rgb.shape != self._rgb.shape or (depth is not None and depth.shape != self._depth.shape):
             got = (rgb.shape, None if depth is None else depth.shape)
             raise ValueError(f"this rasteriser draws rgb {self._rgb.shape} and depth {self._depth.shape}, got arrays of {got}")
+        if self._setting is not None:
+            self._furnish()
         self._pose(data)
         model, read = self._model, depth is not None or geoms is not None
         picture.draw(
             self._cameras, data.cam_xpos, data.cam_xmat, model.cam_fovy, self.far, self._cull, self._fine, read,
-            model.light_active, data.geom_xmat, data.geom_xpos, self.solids, self.skins, self.lights, self._room,
-            self._rgb, self._depth, self._geoms,
+            model.light_active, data.geom_xmat, data.geom_xpos, self.solids, self.skins, self.lights,
+            self._around, self._room, self._rgb, self._depth, self._geoms,
         )  # fmt: skip
         # Kernels write our own contiguous arrays: for an array of another layout numba would compile them again.
         rgb[...] = self._rgb
@@ -204,6 +243,7 @@ def _room(triangles: Triangles, rows: int, columns: int) -> parts.Room:
         shown=np.empty((rows, columns), np.int32),
         chosen=np.zeros((rows, columns), np.bool_),
         colour=np.empty((rows, columns, 3), np.float32),
+        behind=np.empty((rows, columns, 3), np.float32),
         lanes=np.zeros(parts.QUANTITIES * parts.LANES, np.float32),
         places=np.empty((parts.LANES, 2), np.int32),
         corners=np.empty(4 * parts.LANES, np.int32),
@@ -221,7 +261,8 @@ def _lights(model: mujoco.MjModel, geoms: NDArray[np.int32]) -> parts.Lights:
     bodies = model.geom_bodyid[geoms]
     # Welded to the world and not a mocap body: nothing but the caller setting geom poses moves it.
     fixed = (model.body_weldid[bodies] == 0) & (model.body_mocapid[model.body_rootid[bodies]] < 0)
-    wall = fixed & ((model.geom_type[geoms] == mujoco.mjtGeom.mjGEOM_PLANE) | (model.geom_rbound[geoms] > _WALL))
+    decor = np.array([model.geom(int(geom)).name.startswith(PREFIX) for geom in geoms], bool)
+    wall = fixed & (decor | (model.geom_type[geoms] == mujoco.mjtGeom.mjGEOM_PLANE) | (model.geom_rbound[geoms] > _WALL))
     still, moving = np.flatnonzero(fixed & ~wall).astype(np.int64), np.flatnonzero(~fixed).astype(np.int64)
     count = model.nlight
     return parts.Lights(

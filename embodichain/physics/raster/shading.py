@@ -1,4 +1,4 @@
-"""Kernels of the rasteriser that shade the visible samples and write the final picture."""
+"""Kernels of the rasteriser that shade the visible samples."""
 
 # ruff: noqa: ANN001, ANN201, ANN202  (numba infers the types)
 
@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from embodichain.physics.raster import ambience, smoothing
 from embodichain.physics.raster.parts import DEEPEST, HALF, LANES, ONE, ZERO, kernel, part
 
 SHADOW = np.float32(0.3)
 """Share of a light that remains in its shadow."""
 MIRROR = np.float32(0.45)
 """Share of a light that a fully specular material reflects at the centre of a highlight."""
-_ALIKE = np.float32(10.0 / 255.0)
-"""Colours that differ by less than this are interpolated instead of shading the sample between them."""
 _DEFAULT_SPECULAR, _DEFAULT_SHININESS = np.float32(0.5), np.float32(0.5)
 _X = np.uint64(0 * LANES)
 _Y = np.uint64(1 * LANES)
@@ -37,6 +36,9 @@ _GLEAM = np.uint64(18 * LANES)
 _PX = np.uint64(19 * LANES)
 _PY = np.uint64(20 * LANES)
 _PZ = np.uint64(21 * LANES)
+_MIRROR = np.uint64(22 * LANES)
+_OF_REFLECTION = (_X, _Y, _NX, _NY, _NZ, _RED, _GREEN, _BLUE, _GLOSS, _SHARP)
+_OF_REFLECTION += (_LIGHT_R, _LIGHT_G, _LIGHT_B, _SHINE_R, _SHINE_G, _SHINE_B, _MIRROR)
 # Texture coordinates are no longer needed where points in a map are: they share places.
 _U, _V, _LEVEL = _PX, _PY, _PZ
 _FIRST, _SECOND, _THIRD, _FOURTH = np.uint64(0), np.uint64(LANES), np.uint64(2 * LANES), np.uint64(3 * LANES)
@@ -169,11 +171,11 @@ def _look_up(n, lanes, mapped, texels, start, size):
 
 
 @kernel
-def _add(n, lanes, light_r, light_g, light_b):
-    """Adds the diffuse and specular light of one light to each sample."""
+def _add(n, lanes, light_r, light_g, light_b, remains):
+    """Adds the diffuse and specular light of one light to each sample; a share of it `remains` in its shadow."""
     for lane in range(n):
         k = np.uint64(lane)
-        weight = lanes[_TURNED + k] * (SHADOW + (ONE - SHADOW) * lanes[_PX + k])
+        weight = lanes[_TURNED + k] * (remains + (ONE - remains) * lanes[_PX + k])
         mirrored = lanes[_GLEAM + k] * lanes[_PX + k]
         lanes[_LIGHT_R + k] += light_r * weight
         lanes[_LIGHT_G + k] += light_g * weight
@@ -315,7 +317,7 @@ def _paint(n, run, lanes, levels, texels, corners):
 
 
 @kernel
-def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen):
+def shade(start, step, grain, axes, eye, solids, skins, lights, around, room, use_chosen):
     """Writes the colours, 0 to 1, of every `step`-th sample from `start` on; with `use_chosen`, only of those in `chosen`.
 
     A pixel is `grain` samples wide. Samples are collected one by one until LANES of them can be shaded together.
@@ -331,6 +333,7 @@ def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen
     smooth, uv = room.smooth, room.uv
     paint, surface, levels, pixels, turns = skins.paint, skins.surface, skins.levels, skins.texels, room.turns
     chosen, owner = room.chosen, solids.owner
+    lit, remains = around.on[0] != 0, around.numbers[4]
     # Edge functions of the current triangle, linear in a sample's ray (x, y): they are the unnormalised weights of its corners.
     ax = ay = az = bx = by = bz = cx = cy = cz = ZERO
     wide, high = grain * (dx[1] - dx[0]), grain * (dy[1] - dy[0])
@@ -352,6 +355,10 @@ def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen
             t = shown[j, i]
             if t < 0:
                 colour[j, i, 0], colour[j, i, 1], colour[j, i, 2] = background_r, background_g, background_b
+                if lit:
+                    wx, wy, wz = ambience.turned(dx[i], dy[j], -ONE, axes)
+                    red, green, blue = ambience.seen(around, 0, wx, wy, wz)
+                    colour[j, i, 0], colour[j, i, 1], colour[j, i, 2] = min(red, ONE), min(green, ONE), min(blue, ONE)
                 continue
             if t != last:  # neighbouring samples mostly show the same triangle: set it up only once
                 last = t
@@ -390,13 +397,30 @@ def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen
                 edge = np.float32(levels[texture, 0, 1])
                 _wrap(n, run, lanes, y, ax, ay, az, bx, by, bz, cx, cy, cz, uv, wide, high, edge)
                 _paint(n, run, lanes, levels[texture], pixels, room.corners)
+            if lit:
+                for m in range(run):
+                    lanes[_MIRROR + np.uint64(n + m)] = around.mirror[place]
             i += (run - 1) * step
             n += run
         _face(n, lanes, lights.ambient, lights.head)
+        if lit:
+            ambience.face(n, lanes, _NX, _NY, _NZ, _LIGHT_R, _LIGHT_G, _LIGHT_B, axes, around)
         for number in range(count):
             _aim(n, lanes, aims[number, 0], aims[number, 1], aims[number, 2], lights.texel[number], matrices[number])
-            _look_up(n, lanes, lights.mapped[number], texels, number * size * size, size)
-            _add(n, lanes, lights.colour[number, 0], lights.colour[number, 1], lights.colour[number, 2])
+            if lit and lights.mapped[number]:
+                # The depth of the map that is as long as one of its texels is wide.
+                depth = lights.frames[number, 2]
+                unit = np.sqrt(depth[0] * depth[0] + depth[1] * depth[1] + depth[2] * depth[2])
+                slope = np.float32(unit * lights.texel[number])
+                ambience.look_up(
+                    n, lanes, _TURNED, _PX, _PY, _PZ, _NX, _NY, _NZ, matrices[number], texels, number * size * size, size, slope,
+                    around.numbers[3],
+                )  # fmt: skip
+            else:
+                _look_up(n, lanes, lights.mapped[number], texels, number * size * size, size)
+            _add(n, lanes, lights.colour[number, 0], lights.colour[number, 1], lights.colour[number, 2], remains)
+        if lit:
+            ambience.reflect(n, lanes, _OF_REFLECTION, axes, around)
         _mix(n, lanes)
         for lane in range(n):
             k = np.uint64(lane)
@@ -406,79 +430,13 @@ def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen
             colour[row, column, 2] = lanes[_BLUE + k]
 
 
-@part
-def _apart(one, other, owner):
-    """Whether two samples with these triangles show different geoms, or only one of them shows any."""
-    return one != other and (one < 0 or other < 0 or owner[one] != owner[other])
-
-
-@part
-def _between_two(owner, shown, colour, chosen, j, i, j0, i0, j1, i1):
-    """Gives a sample the mean colour of two neighbours, or marks it in `chosen` if it must be shaded."""
-    t = shown[j, i]
-    differ = _apart(t, shown[j0, i0], owner) or _apart(t, shown[j1, i1], owner)
-    if not differ:
-        r, g, b = colour[j0, i0, _RED_OF], colour[j0, i0, _GREEN_OF], colour[j0, i0, _BLUE_OF]
-        s, h, c = colour[j1, i1, _RED_OF], colour[j1, i1, _GREEN_OF], colour[j1, i1, _BLUE_OF]
-        differ = max(abs(r - s), max(abs(g - h), abs(b - c))) > _ALIKE
-        colour[j, i, _RED_OF] = HALF * (r + s)
-        colour[j, i, _GREEN_OF] = HALF * (g + h)
-        colour[j, i, _BLUE_OF] = HALF * (b + c)
-    chosen[j, i] = differ
-
-
 @kernel
-def between(owner, room):
-    """Fills in the samples between pixel centres: from two centres beside them, or from two samples above and below.
-
-    Centres are at odd rows and columns and are already shaded. A sample whose two neighbours show the same geom in nearly the same
-    colour is interpolated; all others are marked in `chosen`.
-    """
-    shown, colour, chosen = room.shown, room.colour, room.chosen
-    rows, columns = np.uint64(shown.shape[0]), np.uint64(shown.shape[1])
-    one, two = np.uint64(1), np.uint64(2)
-    for half in range(rows // two):
-        j = two * np.uint64(half) + one
-        _between_two(owner, shown, colour, chosen, j, np.uint64(0), j, one, j, one)
-        for other in range(one, columns // two):
-            i = two * np.uint64(other)
-            _between_two(owner, shown, colour, chosen, j, i, j, i - one, j, i + one)
-        _between_two(owner, shown, colour, chosen, j, columns - one, j, columns - two, j, columns - two)
-    for half in range(rows // two + one):
-        j = two * np.uint64(half)
-        up, down = j - one if j > 0 else one, j + one if j + one < rows else j - one
-        for other in range(columns):
-            i = np.uint64(other)
-            _between_two(owner, shown, colour, chosen, j, i, up, i, down, i)
-            if chosen[up, i] or chosen[down, i]:
-                chosen[j, i] = True
-
-
-@kernel
-def develop(colour, fine, rgb):
-    """Converts colours to bytes: one sample a pixel or, with `fine`, centre and eight neighbours weighted 4, 2 and 1."""
-    height, width = rgb.shape[0], rgb.shape[1]
-    full = np.float32(255.0)
-    for row in range(height):
-        for column in range(width):
-            j, i = (2 * row + 1, 2 * column + 1) if fine else (row, column)
-            for k in range(3):
-                value = colour[j, i, k]
-                if fine:
-                    sides = colour[j - 1, i, k] + colour[j + 1, i, k] + colour[j, i - 1, k] + colour[j, i + 1, k]
-                    ends = colour[j - 1, i - 1, k] + colour[j - 1, i + 1, k] + colour[j + 1, i - 1, k] + colour[j + 1, i + 1, k]
-                    value = np.float32(0.25) * value + np.float32(0.125) * sides + np.float32(0.0625) * ends
-                rgb[row, column, k] = np.uint8(value * full + HALF)
-
-
-@kernel
-def colour(fine, axes, eye, solids, skins, lights, room, rgb):
-    """Shades the samples that `visibility.see` found, and writes the picture [h, w, 3]."""
+def colour(fine, axes, eye, solids, skins, lights, around, room):
+    """Shades the samples that `visibility.see` found."""
     if fine:
         # Shade the centres first; of the samples between them, only those at edges of geoms or colours need shading.
-        shade(1, 2, np.float32(2.0), axes, eye, solids, skins, lights, room, False)
-        between(solids.owner, room)
-        shade(0, 1, np.float32(2.0), axes, eye, solids, skins, lights, room, True)
+        shade(1, 2, np.float32(2.0), axes, eye, solids, skins, lights, around, room, False)
+        smoothing.between(solids.owner, room)
+        shade(0, 1, np.float32(2.0), axes, eye, solids, skins, lights, around, room, True)
     else:
-        shade(0, 1, ONE, axes, eye, solids, skins, lights, room, False)
-    develop(room.colour, fine, rgb)
+        shade(0, 1, ONE, axes, eye, solids, skins, lights, around, room, False)

@@ -72,8 +72,8 @@ def turned(eye, axes, rotation, position, g, turn, local):
 
 
 @kernel
-def see(rotation, position, solids, eye, axes, fovy, far, cull, fine, room):
-    """Finds the visible triangle and inverse depth at each sample.
+def see(rotation, position, solids, eye, axes, fovy, far, cull, fine, least, room):
+    """Finds the visible triangle and inverse depth at each sample, of geoms that are more opaque than `least`.
 
     `eye` [3], `axes` [3, 3] (columns X, Y, Z) and `fovy` [degrees] are the camera's. Samples are the pixel centres or, with `fine`,
     also the points halfway between them and at the border; the ray through a centre is bitwise the same in both cases.
@@ -93,7 +93,7 @@ def see(rotation, position, solids, eye, axes, fovy, far, cull, fine, room):
     most_x, most_y = np.float32(columns - 1), np.float32(rows - 1)
     for place in range(len(solids.geoms)):
         g = solids.geoms[place]
-        if solids.rgba[g, 3] == ZERO:
+        if solids.rgba[g, 3] <= least:
             continue
         offset(eye, axes, position, g, away)
         radius = solids.rbound[g]
