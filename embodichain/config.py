@@ -69,7 +69,7 @@ class WorldConfig:
     """Actions in a chunk: a frame is taken before each chunk."""
     between: int = 0
     """More pictures inside each chunk, at equal distances in time: 0, 1 or 3. Three of them turn the pictures of a chunk and the
-    frame after it into one clip of motion (`cowvla`), and four pictures a chunk are one latent of the codec `wan`."""
+    frame after it into one clip of motion, and four pictures a chunk are one latent of the codec `wan`."""
     seed: int = 0
     """Decides every scene, and the learner's weights and random draws."""
     assets: AssetsConfig = field(default_factory=AssetsConfig)
