@@ -149,6 +149,8 @@ def test_the_motion_of_a_chunk_is_that_of_its_own_pictures_and_a_model_learns_fr
     moved.between[:, 1, 2] = 255 - moved.between[:, 1, 2]
     before, after = (agent.window(one).motion_BTM for one in (batch, moved))
     assert before.shape[:2] == (2, 2) and torch.equal(before[:, 0], after[:, 0]) and not torch.equal(before[:, 1], after[:, 1])
+    clip = torch.cat([batch.rgb_BThw3[:, :1], batch.between[:, 0], batch.rgb_BThw3[:, 1:2]], dim=1)
+    torch.testing.assert_close(before[:, 0], agent.encoder.motions_of(agent.encoder(clip), 3)[:, 0])
     losses = agent.losses(batch, torch.Generator())
     losses.total.backward()
     assert losses.parts["motion"] > 0.0 and agent.model.motion_out[0].weight.grad.abs().max() > 0.0
