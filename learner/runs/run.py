@@ -29,6 +29,7 @@ from learner.records.run_folder import RunFolder, command_line
 from learner.reporting.pictures import save_film, save_strip, save_thumbnails
 from learner.reporting.report import write_report
 from learner.runs.config import RunConfig
+from learner.runs.locate import find
 from learner.runs.options import RunOptions
 from learner.runs.session import Streamed, stream_and_learn
 from learner.runs.static import check_static
@@ -40,6 +41,8 @@ _TOTALS = ("wall_s", "steps", "new_steps", "published", "reads", "interrupted")
 def run(options: RunOptions) -> dict[str, Any]:
     """Makes one whole run; returns its summary, which is also saved in the run folder."""
     check_static(options.config)
+    if options.config.learner.start and not options.resume:
+        options = replace(options, config=_with_start_found(options.config))
     if options.config.train.nodes > 1:  # other machines have other working directories
         options = replace(options, config=replace(options.config, out=options.config.out.absolute()))
     folder = RunFolder.open(options.config.out) if options.resume else RunFolder.create(options.config.out)
@@ -47,6 +50,12 @@ def run(options: RunOptions) -> dict[str, Any]:
         if not options.resume:
             folder.check_new()  # another run may have come and gone since
         return _run_in(folder, options)
+
+
+def _with_start_found(config: RunConfig) -> RunConfig:
+    """`config` with the file of the agent that `learner.start` names; raises before anything is made if there is none."""
+    start = find(Path(config.learner.start)).checkpoint.absolute()
+    return replace(config, learner=replace(config.learner, start=str(start)))
 
 
 def _run_in(folder: RunFolder, options: RunOptions) -> dict[str, Any]:

@@ -97,6 +97,9 @@ class LearnerConfig:
     average: AverageConfig = field(default_factory=AverageConfig)
     backbone: str = ""
     """Folder of a Wan2.2 checkpoint from which the backbone starts; "" starts from random weights."""
+    start: str = ""
+    """A trained agent whose weights and statistics the training begins with: a run folder, a checkpoint, a policy file or
+    builtin:NAME. Optimiser, schedule and stream are new. "" for random weights, and statistics measured on the stream."""
     precision: Precision = Precision.SINGLE
     compile: bool = False
     """Whether to compile the blocks with `torch.compile`: costs minutes at the start, makes steps faster on a GPU."""

@@ -14,8 +14,8 @@ from torch import Tensor
 class Muon(torch.optim.Muon):
     """`torch.optim.Muon` with learning rates as for AdamW; its state is the same.
 
-    torch orthogonalises each matrix in bfloat16. A CPU that cannot multiply in bfloat16 spends a quarter of a small model's training
-    step on that. Other devices use torch's own step.
+    torch orthogonalises each matrix in bfloat16. A CPU that cannot multiply in bfloat16 spends a quarter of the training step of a
+    small model on that. Other devices use torch's own step.
     """
 
     def __init__(self, matrices: list[Tensor], *, lr: float, weight_decay: float) -> None:
