@@ -13,6 +13,8 @@ foresight             frames that stand in for the next observation: error of fo
 depth                 depth branch on and off: largest change of actions (0), and error of imagined depth
 chunking              real-time chunking: error on the committed actions, guided ÷ without
 tokens                chunks decoded from random logits with the constraint on symbols: malformed (0), and tokens of smooth chunks
+motion                the motion of one clip decoded in another, against the rendered truth: share of swaps that are nearest to it
+fingertips            distance of the fingertips of experts' chunks as action tokens from those commanded [mm]
 noise                 a toy model of video and action, trained with each noise rule: error of the video given its action
 
 One policy per family is measured, by default the built-in one: in 20 scenes and every mode, or, with --quick, in one scene and only
@@ -33,7 +35,7 @@ from typing import Any
 import harness
 import numpy as np
 import torch
-from families_parts import COMMITTED, chunking, depth_branch, noise_rules, random_chunks, stand_ins
+from families_parts import COMMITTED, chunking, depth_branch, fingertips, motion_swaps, noise_rules, random_chunks, stand_ins
 
 from embodichain import robots
 from embodichain.motion.action import ActionCodec
@@ -207,6 +209,11 @@ def measure(policies: Mapping[str, Path], cells: Cells, scenes: int, label: str 
     seeds = 1 if brief else 2
     cell = cells.run(f"noise/{seeds} seeds", lambda: noise_rules(seeds=seeds))
     figures["ans_over_decoupled_video_error"] = cell["ans_over_decoupled"]
+    count = 60 if brief else 500
+    cell = cells.run(f"fingertips/{count} chunks", lambda: fingertips(count))
+    figures["fast_fingertips_p99_mm"] = cell["p99_mm_scale_20"]
+    pairs = 20 if brief else 200
+    figures["motion_transferred"] = cells.run(f"motion/{pairs} pairs", lambda: motion_swaps(pairs))["transferred"]
     figures["fast_malformed"] = cells.run("tokens", random_chunks)["malformed"]
     return figures
 

@@ -9,21 +9,40 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.fft import dct, idct
 from torch import Tensor, nn
 
+from embodichain.assets.chain.config import AssetsConfig
+from embodichain.config import WorldConfig
+from embodichain.episode import NoPictures, Replay
 from embodichain.errors import LearnerError
+from embodichain.expand.visual import VisualConfig, redraw
+from embodichain.motion.action import ActionCodec
+from embodichain.prepare import prepare
+from embodichain.protocols import Physics
 from embodichain.ring.ring import Ring
+from embodichain.rollout import ExpertPilot, drive, rollout
 from embodichain.stages import RolloutStage, SceneStage
-from embodichain.types import CHUNK, RingSpec
+from embodichain.types import CHUNK, RingSpec, Scene
+from embodichain.types.scenes import Wander
+from embodichain.world import Split
 from learner.backbone.grid import Grid
+from learner.codecs.catalog import make_codec
+from learner.codecs.config import EncoderConfig, LatentSpec
 from learner.codecs.depth import depth_of, disparity
 from learner.codecs.fast import load_fast
+from learner.codecs.motion import FRAMES, load_motion
 from learner.codecs.vae import VaeCodec
+from learner.codecs.vq_training import latents_of
 from learner.evaluation.config import Shift
 from learner.evaluation.held_out import held_out
 from learner.inference.policy_file import load_agent
 from learner.models.agent import Agent
+from learner.models.config import NormalizerConfig
+from learner.models.cowvla.config import TWO_ARMS
 from learner.models.lingbot_va.model import LingbotVa
+from learner.models.normalize import Measurement, Normalizer
 from learner.models.world_model import Mode, Prefix, Seen
 from learner.models.x_wam.config import NoiseRule, XwamConfig
 from learner.models.x_wam.model import Xwam
@@ -258,3 +277,107 @@ def _toy(rule: NoiseRule, steps: int, seed: int) -> float:
             video = video + (levels_v[now] - levels_v[after]) * out[:, :8]
             action = action + (levels_a[now] - levels_a[after]) * out[:, 8:]
         return float((video - video_of(action)).square().mean().sqrt())
+
+
+@torch.no_grad()
+def motion_swaps(pairs: int) -> dict[str, Any]:
+    """The motion of one clip decoded with the structure of another, against the rendered truth.
+
+    Each pair replays the commands of two experts in one scene, from the same pose of the robot: clip A in one look, clip B in
+    another. The truth is B's run in A's look, for looks change no physics. A swap is right when the clip decoded from A's structure
+    and B's motion is nearer to the truth than clip A and than clip B are. The latents are those of the built-in codecs, at 128².
+    """
+    config = WorldConfig(tasks=("turn_switch",), width=128, height=128, horizon=32, assets=AssetsConfig(counts={"switch": 2}))
+    world = prepare(config, lambda *_: None)
+    cameras = tuple(camera.name for camera in world.robot.cameras)
+    codec, extractor = make_codec(EncoderConfig(codec="vae", source=BUILTIN, merge=2)), load_motion(BUILTIN)
+    physics, runs, scenes = world.make_physics(), [], SceneStage(world, Split.HELD_OUT)
+    stage = RolloutStage(world, None, worker=0, epoch=0, physics=physics)  # type: ignore[arg-type]  # nothing is published
+    out, number = world.trajectory_spec.allocate(), 0
+    while len(runs) < max(4, round(pairs**0.5)):
+        task, scene = scenes.step(number)
+        number += 1
+        if stage.play(task, scene, out).verdict.success:
+            runs.append((scene, out["action"][:FRAMES].copy()))
+    rng, found = np.random.default_rng(0), []
+    for _ in range(pairs):
+        one, other = rng.choice(len(runs), 2, replace=False)
+        (scene, here), (_, there) = runs[one], runs[other]
+        dressed = redraw(scene, rng, VisualConfig(enabled=True), cameras)
+        dressed = replace(dressed, looks=replace(dressed.looks, wander=Wander()))  # a look is fixed in a clip
+        clip_a, clip_b, truth = (
+            latents_of(codec, _clip(physics, stage.codec, shown, actions), extractor.shape)
+            for shown, actions in ((scene, here), (dressed, there), (scene, there))
+        )
+        moved = extractor.apart(clip_b)
+        swapped = extractor.together(extractor.apart(clip_a)._replace(across=moved.across, down=moved.down))
+        rebuilt = extractor.together(extractor.apart(truth))
+        found.append([float((clip - truth).square().mean()) for clip in (swapped, clip_a, clip_b, rebuilt)])
+    physics.close()
+    swap, own, donor, best = np.array(found).T
+    return {
+        "transferred": float(np.mean((swap < own) & (swap < donor))),
+        "nearer_than_structure": float(np.mean(swap < own)),
+        "nearer_than_donor": float(np.mean(swap < donor)),
+        "pairs": pairs,
+        "error_over_structure": round(float(swap.mean() / own.mean()), 3),
+        "rebuilt_over_structure": round(float(best.mean() / own.mean()), 3),
+    }
+
+
+def _clip(physics: Physics, codec: ActionCodec, scene: Scene, actions: NDArray[np.float32]) -> Tensor:
+    """The clip [cameras, 5, h, w, 3] of frames before each of four chunks that are replayed, and after them."""
+    size = physics.robot.cameras
+    frames = np.zeros((FRAMES, len(size), 128, 128, 3), np.uint8)
+    for step, _ in enumerate(drive(physics, scene, Replay(codec, actions[: FRAMES - 1]))):
+        if step % CHUNK == 0:
+            physics.render(frames[step // CHUNK])
+    return torch.from_numpy(frames.swapaxes(0, 1).copy())
+
+
+def fingertips(chunks: int, scales: tuple[float, ...] = (20.0, 30.0, 40.0)) -> dict[str, Any]:
+    """Distance [mm] between the fingertips that experts command on turn_switch and those of their chunks as action tokens.
+
+    Merging symbols to tokens loses nothing, so only the rounding of the coefficients counts, at any scale.
+    """
+    config = WorldConfig(tasks=("turn_switch",), assets=AssetsConfig(counts={"switch": 2}), horizon=32, seed=11)
+    world = prepare(config, lambda *_: None)
+    fast, physics, codec = load_fast(BUILTIN), world.make_physics(), ActionCodec(world.robot)
+    spec, scenes = world.trajectory_spec, SceneStage(world, physics=physics)
+    measurement = Measurement(NormalizerConfig(), LatentSpec(1), spec.action_dim)
+    out, played, number = spec.allocate(), [], 0
+    while sum(len(actions) for actions, _ in played) < chunks:
+        task, scene = scenes.step(number)
+        pilot = ExpertPilot(task, scene, physics, np.random.default_rng(scene.seed))
+        outcome = rollout(physics, codec, scene, pilot, task.grader(scene), out, spec, shutter=NoPictures())
+        number += 1
+        if outcome.verdict.success:
+            count = outcome.num_chunks
+            played.append((torch.tensor(out["action"][:count]), torch.tensor(out["proprio"][: count + 1])))
+            measurement.add(
+                action_BTKA=played[-1][0][None],
+                proprio_BTA=played[-1][1][None],
+                action_mask_BA=torch.tensor(out["action_mask"])[None].bool(),
+                latents_BTNC=torch.zeros(1, count + 1, 1, 1),
+                valid_BT=torch.ones(1, count, dtype=torch.bool),
+            )
+    physics.close()
+    normalizer = Normalizer(NormalizerConfig(clip=fast.clip), LatentSpec(1), spec.action_dim)
+    normalizer.fit(measurement)
+    channels, errors = list(TWO_ARMS), {scale: [] for scale in scales}
+    for actions, proprio in played:
+        wanted = codec.encode(codec.decode(actions.numpy()))
+        normalised = normalizer.actions(actions[None], proprio[None, :-1])[0]
+        for scale in scales:
+            told = normalised.clone()
+            coefficients = dct(told[..., channels].clamp(-fast.clip, fast.clip).double().numpy(), axis=1, norm="ortho")
+            told[..., channels] = torch.tensor(idct(np.rint(coefficients * scale) / scale, axis=1, norm="ortho")).float()
+            physical = normalizer.physical_actions(told[None], proprio[None, :-1])[0].numpy()
+            off = codec.encode(codec.decode(physical)) - wanted
+            errors[scale] += [1e3 * np.linalg.norm(off[..., tip : tip + 3], axis=-1).ravel() for tip in (0, 7)]
+    found = {scale: np.concatenate(parts) for scale, parts in errors.items()}
+    return {
+        "chunks": sum(len(actions) for actions, _ in played),
+        **{f"p50_mm_scale_{scale:g}": round(float(np.quantile(values, 0.5)), 2) for scale, values in found.items()},
+        **{f"p99_mm_scale_{scale:g}": round(float(np.quantile(values, 0.99)), 2) for scale, values in found.items()},
+    }

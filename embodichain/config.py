@@ -67,6 +67,9 @@ class WorldConfig:
     """Largest number of chunks in an episode (of 16 actions, 0.32 s, unless `chunk` is set): three objects take up to 20 s."""
     chunk: int = CHUNK
     """Actions in a chunk: a frame is taken before each chunk."""
+    between: int = 0
+    """More pictures inside each chunk, at equal distances in time: 0, 1 or 3. Three of them turn the pictures of a chunk and the
+    frame after it into one clip of motion, and four pictures a chunk are one latent of the codec `wan`."""
     seed: int = 0
     """Decides every scene, and the learner's weights and random draws."""
     assets: AssetsConfig = field(default_factory=AssetsConfig)
@@ -90,6 +93,10 @@ class WorldConfig:
             raise ConfigError(f"seed must be 0 or more, got {self.seed}")
         if self.chunk < 1:
             raise ConfigError(f"a chunk holds at least 1 action, got chunk={self.chunk}")
+        if self.between not in (0, 1, 3) or self.chunk % (self.between + 1):
+            raise ConfigError(
+                f"between must be 0, 1 or 3 pictures that divide a chunk of {self.chunk} actions evenly, got {self.between}"
+            )
         if self.assets.pool.enabled and self.diversity.enabled:
             raise ConfigError(
                 "diversity chooses among scenes of one catalogue, and assets.pool deals each scene a hand of its own: turn off "
@@ -146,6 +153,7 @@ class WorldConfig:
             width=self.width,
             horizon=self.horizon,
             chunk=self.chunk,
+            between=self.between,
             depth=self.depth,
             segmentation=self.segmentation,
         )
@@ -162,6 +170,7 @@ class WorldConfig:
             width=self.width,
             horizon=self.horizon,
             chunk=self.chunk,
+            between=self.between,
             depth=self.depth and not depth_latents,
             segmentation=self.segmentation,
             latents=encoder.latent_shape(self.height, self.width),

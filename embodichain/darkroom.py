@@ -39,19 +39,29 @@ class Darkroom:
         self._encoder = config.encode.make() if config.encode.factory else None
         encodes_depth = self._encoder is not None and config.depth and self._encoder.encodes_depth
         names = (("rgb",) if self._encoder else ()) + (("depth",) if encodes_depth else ())
+        names += ("between",) if self._encoder and spec.between else ()
         self._private = {name: spec.field(name).allocate() for name in names}
 
     def canvas(self, out: Mapping[str, NDArray]) -> dict[str, NDArray]:
         """The arrays to draw an episode into: those of a trajectory, with private ones in place of latents."""
-        return {name: out[name] for name in out if name not in ("latents", "depth_latents")} | self._private
+        return {name: out[name] for name in out if not name.endswith("latents")} | self._private
 
-    def draw(self, canvas: Mapping[str, NDArray], notes: NDArray, num_frames: int, timings: Timings) -> None:
-        """Draws the first `num_frames` frames of the physics' scene from `notes` [F + 1, N], and clears the frames after them."""
+    def draw(
+        self, canvas: Mapping[str, NDArray], notes: NDArray, num_frames: int, timings: Timings, between: NDArray | None = None
+    ) -> None:
+        """Draws the first `num_frames` frames of the physics' scene from `notes` [F + 1, N], and clears the frames after them.
+
+        `between` [F, b, N] holds the notes of the pictures inside chunks, if there are any.
+        """
         before = time.perf_counter()
         posable_physics, shutter = posable(self._physics), Snapshots(self._physics.render)
         for index in range(num_frames):
             posable_physics.pose(notes[index])
             shutter.frame(canvas, index)
+            inside = () if between is None or index == num_frames - 1 else between[index]
+            for place, note in enumerate(inside):
+                posable_physics.pose(note)
+                shutter.between(canvas, index, place)
         shutter.finish(canvas, num_frames)
         timings.render_s += time.perf_counter() - before
         timings.frames += shutter.drawn
@@ -66,4 +76,9 @@ class Darkroom:
         if "depth" in self._private:
             out["depth_latents"][:num_frames] = self._encoder.encode_depth(canvas["depth"][:num_frames])
             out["depth_latents"][num_frames:] = 0
+        if "between" in self._private:
+            pictures, latents = canvas["between"][: num_frames - 1], out["between_latents"]
+            found = self._encoder.encode(pictures.reshape(-1, *pictures.shape[2:]))
+            latents[: num_frames - 1] = found.reshape(*pictures.shape[:2], *found.shape[1:])
+            latents[num_frames - 1 :] = 0
         timings.encode_s += time.perf_counter() - before

@@ -22,7 +22,7 @@ from embodichain.ring.device_lease import DeviceSlot
 from embodichain.ring.placement import OnDevice
 from embodichain.stage import Stage
 from embodichain.types import NoiseSource, Timings, TrajectoryId
-from embodichain.types.reels import NOTES, PICTURES, SCENE, STAGE, DarkroomPlace
+from embodichain.types.reels import BETWEEN_NOTES, NOTES, PICTURES, SCENE, STAGE, DarkroomPlace
 from embodichain.world import World
 
 __all__ = ["CardRoom", "DarkroomStage", "Developed"]
@@ -50,6 +50,7 @@ class DarkroomStage:
         posable(self._physics)
         self._card = CardRoom(world.config, self._physics, ring) if place is DarkroomPlace.CARD else None
         self._darkroom = Darkroom(world.config, self._physics)
+        self._has_between = bool(world.stream_spec.between)
         self._stage = Stage(world.robot, world.assets)
         self._kept = [field.name for field in world.stream_spec.fields if field.name not in PICTURES]
         self._there = ring if isinstance(ring, OnDevice) else None
@@ -106,7 +107,8 @@ class DarkroomStage:
             self._card.draw(slot, reel[NOTES][:num_frames], timings)
             return Developed(number=TrajectoryId.unpack(int(reel["trajectory_id"])).sequence, timings=timings)
         canvas = self._darkroom.canvas(slot)
-        self._darkroom.draw(canvas, reel[NOTES], num_frames, timings)
+        inside = reel[BETWEEN_NOTES] if self._has_between else None
+        self._darkroom.draw(canvas, reel[NOTES], num_frames, timings, inside)
         self._darkroom.encode(canvas, slot, num_frames, timings)
         return Developed(number=TrajectoryId.unpack(int(reel["trajectory_id"])).sequence, timings=timings)
 
@@ -134,6 +136,11 @@ class CardRoom:
         if not isinstance(physics, MujocoPhysics):
             raise ConfigError(f"a card draws worlds of MuJoCo, not of {type(physics).__name__}: set stream.darkroom host")
         physics.check_card()
+        if config.between:
+            raise ConfigError(
+                f"a darkroom on a card draws frames and no pictures between them, and world.between is {config.between}: set it to "
+                "0, or stream.darkroom host"
+            )
         if config.encode.factory:
             raise ConfigError(
                 f"a darkroom on a card streams pixels and does not encode them with {config.encode.factory!r}: "

@@ -18,7 +18,7 @@ from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Grader, Order, Pilot, Shutter
 from embodichain.types import Failed, Push, Pushed, Scene, Segment, Timings, TrajectorySpec, Verdict, WorldState, write_text
 from embodichain.types.mishaps import pushes_at, runs
-from embodichain.types.reels import NOTES
+from embodichain.types.reels import BETWEEN_NOTES, NOTES
 
 __all__ = ["Draw", "Episode", "NoPictures", "Outcome", "Reels", "Replay", "Snapshots", "check_start"]
 
@@ -64,8 +64,15 @@ class Snapshots:
         self.drawn += 1
         return {"rgb": rgb}
 
+    def between(self, out: Mapping[str, NDArray], chunk: int, index: int) -> None:
+        """Draws a picture inside a chunk into `between`."""
+        self._draw(out["between"][chunk, index], None, None)
+        self.drawn += 1
+
     def finish(self, out: Mapping[str, NDArray], num_frames: int) -> None:
         """Clears the frames that were not taken."""
+        if "between" in out:
+            out["between"][num_frames - 1 :] = 0
         for name in ("rgb", "depth", "segmentation"):
             if name in out:
                 out[name][num_frames:] = 0
@@ -88,9 +95,15 @@ class Reels:
         self._note(out[NOTES][index])
         return {}
 
+    def between(self, out: Mapping[str, NDArray], chunk: int, index: int) -> None:
+        """Writes a note of a picture inside a chunk into `between_notes`."""
+        self._note(out[BETWEEN_NOTES][chunk, index])
+
     def finish(self, out: Mapping[str, NDArray], num_frames: int) -> None:
         """Clears the notes of older episodes."""
         out[NOTES][num_frames:] = 0
+        if BETWEEN_NOTES in out:
+            out[BETWEEN_NOTES][num_frames - 1 :] = 0
 
 
 class NoPictures:
@@ -102,6 +115,9 @@ class NoPictures:
         """Takes nothing, and returns no pictures."""
         return {}
 
+    def between(self, out: Mapping[str, NDArray], chunk: int, index: int) -> None:
+        """Takes nothing."""
+
     def finish(self, out: Mapping[str, NDArray], num_frames: int) -> None:
         """Leaves all pictures as they are."""
 
@@ -112,7 +128,8 @@ class NoPictures:
 class Episode:
     """Plays a scene once with a pilot, and writes the trajectory into `out`, the writable arrays of `spec`'s fields.
 
-    A frame is taken before each chunk of `spec.chunk` control steps and once after the last. When the pilot finishes inside a
+    A frame is taken before each chunk of `spec.chunk` control steps and once after the last, and `spec.between` pictures at equal
+    distances inside each chunk. When the pilot finishes inside a
     chunk, the rest of that chunk holds its last command. Commands are rounded to float32 before they act, so that the stored
     actions replay the episode bitwise. A chunk with any FAILURE step is labelled FAILURE, else RECOVERY if any, else NOMINAL. Steps
     that turn out later to be a failed attempt (`Step.failed_steps`) are relabelled first, and the grader pardons what has been made
@@ -146,6 +163,8 @@ class Episode:
         self._pilot, self._grader, self._codec, self._shutter = pilot, grader, codec, shutter
         self._out, self._horizon, self._chunk = out, spec.horizon, spec.chunk
         self._until_success = until_success
+        self._stride = spec.chunk // (spec.between + 1)
+        """Control steps from one picture to the next; a whole chunk when there are none between frames."""
         self._commands = np.empty((spec.chunk, codec.robot.command_size))
         self._segments: list[Segment] = []
         self._failed: list[Failed] = []
@@ -204,6 +223,11 @@ class Episode:
         self._deep_steps = self._deep_steps + 1 if state.deepest() > _DEEP else 0
         self._longest_deep = max(self._longest_deep, self._deep_steps)
         self._k += 1
+        if self._k % self._stride == 0 and self._k < self._chunk:
+            drawing = time.perf_counter()
+            self._shutter.between(self._out, self._num_chunks, self._k // self._stride - 1)
+            self.timings.render_s += time.perf_counter() - drawing
+            before += time.perf_counter() - drawing
         if self._k == self._chunk:
             self._out["action"][self._num_chunks] = self._codec.encode(self._commands)
             self._num_chunks += 1

@@ -209,6 +209,10 @@ class Shutter(Protocol):
         """Takes frame `index` of the current world into the trajectory's arrays; returns what a pilot may observe of it."""
         ...
 
+    def between(self, out: Mapping[str, NDArray], chunk: int, index: int) -> None:
+        """Takes picture `index` inside `chunk`; only called for trajectories that have pictures between frames."""
+        ...
+
     def finish(self, out: Mapping[str, NDArray], num_frames: int) -> None:
         """Called once after the last of `num_frames` frames, to clear what older episodes left behind them."""
         ...

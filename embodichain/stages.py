@@ -23,7 +23,7 @@ from embodichain.rollout import ExpertPilot, drive, write_provenance
 from embodichain.scenes.sample import SceneSampler
 from embodichain.stage import Stage
 from embodichain.types import Asset, Drawn, Scene, Timings, TrajectoryId
-from embodichain.types.reels import MOST_NUMBERS, NOTES, PICTURES, SCENE, STAGE, CameraMode
+from embodichain.types.reels import BETWEEN_NOTES, MOST_NUMBERS, NOTES, PICTURES, SCENE, STAGE, CameraMode
 from embodichain.world import Split, World, scene_seed
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class RolloutStage:
         self._note = None if camera is CameraMode.SNAPSHOTS else posable(self.physics).note
         self._darkroom = Darkroom(world.config, self.physics) if camera is not CameraMode.DARKROOM else None
         self._stage = Stage(world.robot, world.assets) if camera is CameraMode.DARKROOM else None
-        self._notes = np.zeros((self._spec.horizon + 1, MOST_NUMBERS) if camera is CameraMode.REELS else (0, 0))
+        self._notes = self._blank_notes() if camera is CameraMode.REELS else {}
 
     def step(self, number: int, task: Task, scene: Scene, *, timeout_s: float) -> Produced:
         """Plays one episode, written in place. Blocks up to `timeout_s` [s] for a free slot; raises RingTimeout or RingClosed."""
@@ -215,6 +215,11 @@ class RolloutStage:
                 slot.abandon()
         return self._produced(number, task, scene, outcome)
 
+    def _blank_notes(self) -> dict[str, NDArray]:
+        horizon, between = self._spec.horizon, self._spec.between
+        inside = {BETWEEN_NOTES: np.zeros((horizon, between, MOST_NUMBERS))} if between else {}
+        return {NOTES: np.zeros((horizon + 1, MOST_NUMBERS)), **inside}
+
     def begin(self, number: int, task: Task, scene: Scene, note: Note) -> Take:
         """An episode that is played in another physics than this stage's, whose `note` writes what its pictures depend on.
 
@@ -222,7 +227,7 @@ class RolloutStage:
         camera=REELS.
         """
         out = {field.name: field.allocate() for field in self._world.stream_spec.fields if field.name not in PICTURES}
-        out[NOTES] = np.zeros_like(self._notes)
+        out |= self._blank_notes()
         return Take(number=number, task=task, scene=scene, out=out, episode=self._episode(task, scene, out, Reels(note)))
 
     def end(self, take: Take, error: MotionError | SceneError | None, *, timeout_s: float) -> Produced:
@@ -237,13 +242,14 @@ class RolloutStage:
             if outcome.verdict.success:
                 with self._reserve(timeout_s) as slot:
                     for name, values in take.out.items():
-                        if name != NOTES:
+                        if name not in (NOTES, BETWEEN_NOTES):
                             slot[name][...] = values
                     before = time.perf_counter()
                     self.physics.reset(take.scene)
                     outcome.timings.render_s += time.perf_counter() - before
                     assert self._darkroom is not None
-                    self._complete(take.scene, outcome, self._darkroom.canvas(slot) | {NOTES: take.out[NOTES]}, slot)
+                    notes = {name: take.out[name] for name in (NOTES, BETWEEN_NOTES) if name in take.out}
+                    self._complete(take.scene, outcome, self._darkroom.canvas(slot) | notes, slot)
                     self._sign(take.number, take.scene, outcome, slot)
         except (MotionError, SceneError) as refusal:
             return self._refused(take.number, take.task, take.scene, refusal, take.episode.timings)
@@ -299,8 +305,7 @@ class RolloutStage:
     def play(self, task: Task, scene: Scene, out: Mapping[str, NDArray]) -> Outcome:
         """Plays one expert episode into any arrays of the ring's spec. With reels, a failed episode gets no pictures."""
         canvas = dict(out) if self._darkroom is None else self._darkroom.canvas(out)
-        if self._camera is CameraMode.REELS:
-            canvas[NOTES] = self._notes
+        canvas |= self._notes
         shutter = Snapshots(self.physics.render) if self._note is None else Reels(self._note)
         episode = self._episode(task, scene, canvas, shutter)
         self._timings = episode.timings
@@ -323,7 +328,7 @@ class RolloutStage:
             out[STAGE][()] = self._stage.key
         if self._darkroom is not None:
             if self._camera is CameraMode.REELS:
-                self._darkroom.draw(canvas, canvas[NOTES], num_frames, outcome.timings)
+                self._darkroom.draw(canvas, canvas[NOTES], num_frames, outcome.timings, canvas.get(BETWEEN_NOTES))
             self._darkroom.encode(canvas, out, num_frames, outcome.timings)
 
     def close(self) -> None:

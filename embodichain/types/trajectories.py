@@ -84,6 +84,11 @@ class TrajectorySpec:
         return horizon, chunk, action_dim
 
     @property
+    def between(self) -> int:
+        """Number of pictures inside each chunk, between two frames; 0 for a trajectory without such pictures."""
+        return next((f.shape[1] for f in self.fields if f.name in ("between", "between_latents")), 0)
+
+    @property
     def schema_hash(self) -> int:
         """63-bit hash of names, shapes, dtypes and horizon. Two specs with the same slot layout have the same hash."""
         text = json.dumps([self.horizon, [(f.name, list(f.shape), f.dtype) for f in self.fields]])
@@ -108,6 +113,7 @@ def camera_spec(
     segmentation: bool = False,
     latents: tuple[int, int, int] | None = None,
     depth_latents: bool = False,
+    between: int = 0,
     chunk: int = CHUNK,
     action_dim: int = ACTION_DIM,
 ) -> TrajectorySpec:
@@ -119,20 +125,29 @@ def camera_spec(
     `action_mask` uint8 [A], 0 where the robot has no such channel; `segment` uint8 [F]; `num_chunks` int32 []; `trajectory_id`
     uint64 []; `instruction` and `info` UTF-8 bytes, zero-padded.
 
+    With `between` b there are b more pictures inside each chunk, at equal distances in time: `between` uint8 [F, b, C, h, w, 3].
+
     With `latents` (rows, columns, channels) the frames are stored encoded: `latents` float16 [F+1, C, rows, columns, channels]
-    instead of `rgb`. With `depth_latents` depth is encoded too, as `depth_latents` of the same shape. Raises ValueError for an
-    empty chunk or action, and for `depth_latents` without `latents`.
+    instead of `rgb`, and `between_latents` float16 [F, b, C, rows, columns, channels] instead of `between`. With `depth_latents`
+    depth is encoded too, as `depth_latents` of the same shape as `latents`. Raises ValueError for an empty chunk or action, for
+    `depth_latents` without `latents`, and for pictures that do not divide a chunk evenly.
     """
     if depth_latents and latents is None:
         raise ValueError("depth is encoded only where frames are: give latents too")
     if chunk < 1 or action_dim < 1:
         raise ValueError(f"a chunk holds at least 1 action of at least 1 channel, got chunk={chunk}, action_dim={action_dim}")
+    if between < 0 or chunk % (between + 1):
+        raise ValueError(f"{between} pictures do not divide a chunk of {chunk} actions evenly: between + 1 must divide it")
     frames = horizon + 1
     if latents is None:
         fields = [Field(name="rgb", shape=(frames, cameras, height, width, 3), dtype="uint8")]
     else:
         names = ("latents", "depth_latents") if depth_latents else ("latents",)
         fields = [Field(name=name, shape=(frames, cameras, *latents), dtype="float16") for name in names]
+    if between:
+        shape, dtype = ((height, width, 3), "uint8") if latents is None else (latents, "float16")
+        name = "between" if latents is None else "between_latents"
+        fields.append(Field(name=name, shape=(horizon, between, cameras, *shape), dtype=dtype))
     if depth:
         fields.append(Field(name="depth", shape=(frames, cameras, height, width), dtype="float32"))
     if segmentation:

@@ -95,7 +95,7 @@ def _parser() -> Parser:
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine alone)")
     add("--port", type=int, default=8000, help="default 8000; 0 takes a free one")
     add("--api-key-env", metavar="NAME", help="environment variable that holds the key which clients must send")
-    add("--dialect", default="openpi", metavar="DIALECT", help=f"how clients speak: {' or '.join(DIALECTS)} (default openpi)")
+    add("--dialect", default="openpi", metavar="DIALECT", help=f"how clients speak: {', '.join(DIALECTS)} (default openpi)")
     add("--rename", nargs="+", default=[], metavar="THEIRS=OURS", help="clients' names of keys: observation/image=images/head")
     add_sai_options(parser)
     add("--device", type=device, help="cpu or cuda; by default the GPU when there is one")

@@ -7,7 +7,7 @@ resumed run trains on them first; otherwise their data would be lost.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch.utils.data import IterableDataset
@@ -18,6 +18,7 @@ from learner.data.copies import Arrived, Copies, Moving
 from learner.data.dataset import RingDataset
 
 _ENDLESS = 1 << 40
+_NOTHING: Mapping[str, Any] = {}
 
 
 class Ahead(IterableDataset[Batch]):
@@ -30,17 +31,16 @@ class Ahead(IterableDataset[Batch]):
     Args:
         dataset: Draws the batches.
         copies: Copies them to the device.
-        opening: Whether batches include the first frame of each trajectory.
-        depth: Whether batches include depth.
+        asked: Arguments of `LeasedBatch.gather`: what batches include besides frames, states and actions.
         waiting: Batches that were prefetched when the checkpoint was made.
     """
 
     def __init__(
-        self, dataset: RingDataset, copies: Copies, *, opening: bool = False, depth: bool = False, waiting: Sequence[Batch] = ()
+        self, dataset: RingDataset, copies: Copies, *, asked: Mapping[str, Any] = _NOTHING, waiting: Sequence[Batch] = ()
     ) -> None:
         super().__init__()
         self._dataset, self._copies = dataset, copies
-        self._opening, self._depth = opening, depth
+        self._asked = asked
         self._coming: deque[Moving] = deque(Arrived(batch) for batch in waiting)
         self._leased: list[tuple[Moving, LeasedBatch]] = []
 
@@ -68,7 +68,7 @@ class Ahead(IterableDataset[Batch]):
                 raise
             return False
         try:
-            moving = self._copies.send(leased, opening=self._opening, depth=self._depth)
+            moving = self._copies.send(leased, self._asked)
         except BaseException:
             leased.release()
             raise

@@ -68,6 +68,9 @@ class Batch:
     """float16 [B, T + 1, cameras, rows, columns, channels], encoded by the workers; then `rgb_BThw3` is None."""
     depth: Tensor | None = None
     """Depth of every frame: [m], [B, T + 1, cameras, h, w], or latents as `latents_BTvrcC`; None where it was not asked for."""
+    between: Tensor | None = None
+    """The b pictures inside each chunk: uint8 [B, T, b, cameras, h, w, 3], or latents [B, T, b, cameras, rows, columns, channels];
+    None where they were not asked for."""
     opening: Tensor | None = None
     """The first frame of each trajectory, as `rgb_BThw3` or `latents_BTvrcC` with T = 0; None where it was not asked for."""
 
@@ -120,6 +123,8 @@ class LeasedBatch:
     """Where the trajectories lie, if in a ring. If the ring lies on the learner's device, one kernel launch gathers a field."""
     depth_field: str = ""
     """Name of the trajectory field that holds depth."""
+    between_field: str = ""
+    """Name of the trajectory field that holds the pictures inside chunks."""
 
     @property
     def reads(self) -> tuple[Read, ...]:
@@ -131,19 +136,32 @@ class LeasedBatch:
         )
 
     def gather(
-        self, device: torch.device | str = "cpu", *, opening: bool = False, depth: bool = False, copy: Copy = Tensor.copy_
+        self,
+        device: torch.device | str = "cpu",
+        *,
+        opening: bool = False,
+        depth: bool = False,
+        between: int = 0,
+        copy: Copy = Tensor.copy_,
     ) -> Batch:
-        """Stacks the windows into new tensors on `device`, padding short ones; includes `opening` and `depth` on request.
+        """Stacks the windows into new tensors on `device`, padding short ones; includes `opening`, `depth`, and `between` pictures
+        inside each chunk on request.
 
         This is the only copy between the ring and the learner. Fields that are not gathered by one kernel launch are copied by
         `copy`, one call for each window and field. If `copy` is asynchronous, the caller must wait for it before it uses the batch
         or releases the lease.
 
-        Raises LearnerError for a depth that the stream does not carry.
+        Raises LearnerError for a depth that the stream does not carry, and for another number of pictures than it carries.
         """
         w = self.windows
         if depth and w[0].depth is None:
             raise LearnerError("this model learns depth, and the stream carries none: set world.depth true")
+        carried = 0 if w[0].between is None else w[0].between.shape[1]
+        if between and between != carried:
+            raise LearnerError(
+                f"this model learns from {between} pictures inside each chunk, and the stream carries {carried or 'none'}: set "
+                f"world.between {between}"
+            )
         encoded = w[0].latents is not None
         lengths = torch.tensor([view.length for view in w])
         size = self.window or int(lengths.max())
@@ -172,6 +190,7 @@ class LeasedBatch:
             reads=self.reads,
             opening=_stack([view.opening for view in w], 1, device, copy) if opening else None,
             depth=taken(self.depth_field, (view.depth for view in w), 1) if depth else None,
+            between=taken(self.between_field, (view.between for view in w), 0) if between else None,
         )
 
     def release(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -37,8 +37,8 @@ class Moving(Protocol):
 class Copies(Protocol):
     """Copies batches to a device. Implementations: `AtOnce`, `BesideWork`."""
 
-    def send(self, leased: LeasedBatch, *, opening: bool, depth: bool) -> Moving:
-        """Begins `LeasedBatch.gather`. The lease must be held until the returned batch `has_left`."""
+    def send(self, leased: LeasedBatch, asked: Mapping[str, Any]) -> Moving:
+        """Begins `LeasedBatch.gather` with the arguments `asked`. The lease must be held until the returned batch `has_left`."""
         ...
 
 
@@ -63,9 +63,9 @@ class AtOnce:
 
     device: torch.device
 
-    def send(self, leased: LeasedBatch, *, opening: bool, depth: bool) -> Arrived:
+    def send(self, leased: LeasedBatch, asked: Mapping[str, Any]) -> Arrived:
         """See `Copies`."""
-        return Arrived(leased.gather(self.device, opening=opening, depth=depth))
+        return Arrived(leased.gather(self.device, **asked))
 
 
 class BesideWork:
@@ -79,11 +79,11 @@ class BesideWork:
         self._device = device
         self._stream: Any = torch.cuda.Stream(device)
 
-    def send(self, leased: LeasedBatch, *, opening: bool, depth: bool) -> Moving:
+    def send(self, leased: LeasedBatch, asked: Mapping[str, Any]) -> Moving:
         """See `Copies`."""
         try:
             with torch.cuda.stream(self._stream):
-                batch = leased.gather(self._device, opening=opening, depth=depth, copy=_enqueue)
+                batch = leased.gather(self._device, **asked, copy=_enqueue)
                 event = torch.cuda.Event()
                 event.record(self._stream)
         except BaseException:

@@ -86,6 +86,7 @@ class RingDataset:
         self._field: Callable[[str], Any] | None = getattr(source, "field", None)
         self._encoded = "latents" in names
         self._depth = next((name for name in ("depth_latents", "depth") if name in names), "")
+        self._between = next((name for name in ("between_latents", "between") if name in names), "")
         self.config = config
         self._source, self._on_starved = source, on_starved
         self._exhausted, self._poll_s = exhausted, poll_s
@@ -150,11 +151,19 @@ class RingDataset:
                     openings=config.openings,
                     encoded=self._encoded,
                     depth=self._depth,
+                    between=self._between,
                 )
                 for v in views
             )
             slots = Slots(self._field, cast(RingLease, lease).slots) if self._field is not None else None
-            batch = LeasedBatch(windows=windows, window=self.config.window, lease=lease, slots=slots, depth_field=self._depth)
+            batch = LeasedBatch(
+                windows=windows,
+                window=self.config.window,
+                lease=lease,
+                slots=slots,
+                depth_field=self._depth,
+                between_field=self._between,
+            )
             if self._record is not None:
                 self._record(batch, self._coverage.take(batch.reads), self.leases)
         except BaseException:

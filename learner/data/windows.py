@@ -52,6 +52,8 @@ class WindowView:
     segment: Tensor
     depth: Tensor | None
     """Depth of every frame, [m] or as latents; None if the trajectory has none."""
+    between: Tensor | None
+    """The pictures inside each chunk, [chunks, b, ...] as `rgb` or `latents`; None if the trajectory has none."""
     opening: Tensor
     """The trajectory's first frame, as `rgb` or `latents`."""
     instruction: str
@@ -95,10 +97,12 @@ def cut(
     openings: float = 0.0,
     encoded: bool = False,
     depth: str = "",
+    between: str = "",
 ) -> WindowView:
     """Cuts a window drawn by `place_window`; all tensors share the trajectory's memory.
 
-    `encoded` says that the trajectory holds latents instead of pixels; `depth` names its field of depth, "" for none.
+    `encoded` says that the trajectory holds latents instead of pixels; `depth` and `between` name its fields of depth and
+    of pictures inside chunks, "" for none.
     """
     chunks = int(view["num_chunks"])
     if chunks < 1:
@@ -117,6 +121,7 @@ def cut(
         action_mask=as_tensor(view["action_mask"]),
         segment=as_tensor(view["segment"])[start:stop],
         depth=as_tensor(view[depth])[start : stop + 1] if depth else None,
+        between=as_tensor(view[between])[start:stop] if between else None,
         opening=as_tensor(view["latents" if encoded else "rgb"])[:1],
         instruction=read_text(view["instruction"]),
     )

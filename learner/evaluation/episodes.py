@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -261,7 +261,8 @@ def episodes(
     the simulation unstable, fails the episode.
     """
     world = held.world
-    physics, codec, spec = world.make_physics(), ActionCodec(world.robot), world.trajectory_spec
+    physics, codec = world.make_physics(), ActionCodec(world.robot)
+    spec = replace(world.config, between=0).trajectory_spec(world.robot)  # a pilot looks once a chunk
     out = spec.allocate()
     try:
         rows = scenes(held, count)

@@ -144,6 +144,17 @@ class Policy:
         """The next chunk when the observation was lost. This policy does not predict observations: always raises LearnerError."""
         raise LearnerError("lost observations can only be bridged by a policy that thinks ahead: start it with --sai")
 
+    def imagined_frame(self) -> NDArray[np.uint8]:
+        """The pictures of the frame predicted after the last chunk, uint8 [cameras, h, w, 3].
+
+        Raises LearnerError when no frame is predicted, and ConfigError for a codec that cannot decode.
+        """
+        if self.imagined is None:
+            raise LearnerError("no frame is predicted: this model imagines none, or nothing was decided yet in this episode")
+        agent = self._agent
+        with torch.no_grad():
+            return agent.encoder.decode(agent.normalizer.encoder_latents(self.imagined[None]), *self._grid)[0].cpu().numpy()
+
     def close(self) -> None:
         """Frees threads and other resources; this policy has none."""
 

@@ -91,7 +91,7 @@ class Agent(nn.Module):
             opening_BNC=self._opening(batch) if self.model.needs.opening else None,
             depth_BTNC=self._depth(batch) if self.model.needs.depth else None,
             codes_BTN=self.encoder.codes_of(latents) if needs.codes else None,
-            motion_BTM=self.encoder.motions_of(latents, grid.cameras) if needs.motions else None,
+            motion_BTM=self._motions(batch, latents, grid.cameras) if needs.motions else None,
         )
 
     def _check_actions(self, batch: Batch) -> None:
@@ -106,6 +106,19 @@ class Agent(nn.Module):
         written = batch.latents_BTvrcC is not None and batch.depth.ndim == batch.latents_BTvrcC.ndim
         ready = batch.depth.flatten(2, 4).to(self.normalizer.latent_mean) if written else self.encoder.depth_latents(batch.depth)
         return self.normalizer.latents(ready)
+
+    def _motions(self, batch: Batch, latents: Tensor, cameras: int) -> Tensor:
+        """Motions [B, clips, M] of all clips of consecutive frames, or [B, T, M] of each chunk if pictures lie inside it."""
+        if not self.model.needs.between:
+            return self.encoder.motions_of(latents, cameras)
+        if batch.between is None:
+            raise LearnerError("this agent learns from pictures inside chunks: gather(..., **model.needs.gathered)")
+        written = batch.latents_BTvrcC is not None
+        pictures = batch.between.flatten(1, 2)
+        inside, _ = self._encoded(None if written else pictures, pictures if written else None)
+        inside = inside.unflatten(1, batch.between.shape[1:3])
+        clips = torch.cat([latents[:, :-1, None], inside, latents[:, 1:, None]], dim=2)
+        return self.encoder.motions_of(clips.flatten(0, 1), cameras).unflatten(0, clips.shape[:2]).flatten(2)
 
     @torch.no_grad()
     def _opening(self, batch: Batch) -> Tensor:

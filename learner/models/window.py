@@ -21,7 +21,7 @@ class Window(NamedTuple):
     codes_BTN: Tensor | None = None
     """Codes of every frame's patches, int64, for models that read them."""
     motion_BTM: Tensor | None = None
-    """Motion vectors of all clips of five consecutive frames in the window."""
+    """Motion vectors of all clips of five consecutive pictures: of four chunks, or of each chunk if pictures lie inside it."""
 
 
 class Extent(NamedTuple):

@@ -46,6 +46,13 @@ class Needs(NamedTuple):
     """Needs the discrete codes of every frame, from a codebook of this size, computed by the codec from latents; 0 needs none."""
     motions: bool = False
     """Needs the motions of clips, computed by the codec from latents."""
+    between: int = 0
+    """Needs as many pictures inside each chunk; motions are then those of the clip from a frame through them to the next frame."""
+
+    @property
+    def gathered(self) -> dict[str, Any]:
+        """The arguments of `LeasedBatch.gather` that bring what the model needs."""
+        return {"opening": self.opening, "depth": self.depth, "between": self.between}
 
 
 class Losses(NamedTuple):

@@ -99,8 +99,8 @@ def expert_episodes(world: World, count: int) -> list[dict[str, NDArray]]:
 def fixed_batches(episodes: list[dict[str, NDArray]], data: DataConfig, agent: Agent, device: torch.device) -> list[Batch]:
     """Windows of episodes, cut as the training cuts them: the same for every model that `data` trains."""
     settings = DataConfig(batch_size=data.batch_size, window=data.window, sampling=data.sampling, seed=_SEED)
-    drawn, needs = RingDataset(MemorySource(episodes), settings), agent.model.needs
-    return [drawn.draw().gather(device, opening=needs.opening, depth=needs.depth) for _ in range(_BATCHES)]
+    drawn, asked = RingDataset(MemorySource(episodes), settings), agent.model.needs.gathered
+    return [drawn.draw().gather(device, **asked) for _ in range(_BATCHES)]
 
 
 @torch.no_grad()

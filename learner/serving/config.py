@@ -11,9 +11,10 @@ from learner.inference.config import SaiConfig
 
 _NOT_IN_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[\ud800-\udc7f\udd00-\udfff]")
 """Control characters, and halves of characters that stand for no byte."""
-DIALECTS = ("openpi", "lingbot")
+DIALECTS = ("openpi", "lingbot", "native")
 """Protocols. openpi: each request is an observation, each reply a chunk. lingbot: frames and executed actions are sent in requests
-of their own (`serving.dialects.lingbot`)."""
+of their own (`serving.dialects.lingbot`). native: this project's own, with everything that a policy can tell
+(`serving.dialects.native`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import http
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from websockets.asyncio.server import Server, ServerConnection
@@ -33,6 +33,7 @@ from learner.models.world_model import Mode
 from learner.serving.budget import Memory
 from learner.serving.config import ServeConfig
 from learner.serving.dialects.lingbot import LingbotConnection
+from learner.serving.dialects.native import NativeConnection
 from learner.serving.sessions import Connection, Embodiment, MessageReader
 from learner.serving.wire import pack, unpack
 
@@ -40,6 +41,8 @@ _LOG = logging.getLogger(__name__)
 
 _WIRE = logging.getLogger(f"{__name__}.wire")
 """Receives the websocket library's log messages about connections."""
+
+AnyConnection: TypeAlias = Connection | LingbotConnection | NativeConnection
 
 _GOODBYE_S = 10.0
 """How long clients may take to close their connections when the server stops [s]."""
@@ -93,7 +96,7 @@ class PolicyServer:
         """Runs two inferences, with native and unified vectors, so that the first client need not wait for lazy initialisation.
 
         Then it shows the policy frames until its memory grows no more, so that the server knows from the first client on how much
-        memory a session may take.
+        memory a session may take, and its metadata say whether it imagines frames that can be shown.
         """
         policy, body = self.make_policy(), self._body
         policy.begin("warm up")
@@ -105,6 +108,7 @@ class PolicyServer:
         while (size := policy.memory.size_bytes) > before:
             before = size
             policy.watch(picture, measured)
+        self.metadata["imagines"] = policy.imagined is not None and self._agent.encoder.decodes
         self._memory.note(policy)
         self._memory.forget(policy)
         policy.close()
@@ -145,9 +149,11 @@ class PolicyServer:
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{self._open} clients are connected already\n")
         return None
 
-    def _new_connection(self) -> Connection | LingbotConnection:
+    def _new_connection(self) -> AnyConnection:
         if self._config.dialect == "lingbot":
             return LingbotConnection(self.make_policy, self._reader, self._memory)
+        if self._config.dialect == "native":
+            return NativeConnection(self.make_policy, self._reader, self._body, self._memory)
         return Connection(self.make_policy, self._reader, self._body, max_sessions=self._config.max_sessions, memory=self._memory)
 
     async def _converse(self, socket: ServerConnection) -> None:
@@ -189,7 +195,7 @@ def has_key(given: Sequence[str], api_key: str) -> bool:
     return len(given) == 1 and hmac.compare_digest(given[0].encode("ascii", "surrogateescape"), expected)
 
 
-def _answer(connection: Connection | LingbotConnection, data: str | bytes) -> dict[str, Any]:
+def _answer(connection: AnyConnection, data: str | bytes) -> dict[str, Any]:
     if isinstance(data, str):
         return connection.answer(unpack(data.encode()))  # a text message: `unpack` refuses it and says what is expected
     return connection.answer(unpack(data))

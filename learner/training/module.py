@@ -291,10 +291,10 @@ class RingDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Batches on the trainer's device."""
         trainer: Any = self.trainer
-        device, needs = trainer.strategy.root_device, trainer.lightning_module.agent.model.needs
+        device, asked = trainer.strategy.root_device, trainer.lightning_module.agent.model.needs.gathered
         beside = device.type == "cuda" and self.dataset.config.ahead
         copies = self._copies or (BesideWork(device) if beside else AtOnce(device))
-        self._ahead = Ahead(self.dataset, copies, opening=needs.opening, depth=needs.depth, waiting=self._kept)
+        self._ahead = Ahead(self.dataset, copies, asked=asked, waiting=self._kept)
         return DataLoader(self._ahead, batch_size=None, num_workers=0, collate_fn=_as_is)
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """A GPU of host memory, as a learner meets one: what it copies from page-locked memory it reads later, in pieces, in any order."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +51,7 @@ class LateGpu:
         del self.locked[pointer]
         return 0
 
-    def send(self, leased: LeasedBatch, *, opening: bool, depth: bool) -> Late:
+    def send(self, leased: LeasedBatch, asked: Mapping[str, Any]) -> Late:
         jobs: list[tuple[Tensor, Tensor]] = []
 
         def copy(target: Tensor, source: Tensor) -> None:
@@ -61,7 +63,7 @@ class LateGpu:
             else:
                 target.copy_(source)
 
-        batch = replace(leased, slots=None).gather("cpu", opening=opening, depth=depth, copy=copy)
+        batch = replace(leased, slots=None).gather("cpu", **asked, copy=copy)
         self.sent += 1
         self.late += len(jobs)
         return Late(batch, jobs, np.random.default_rng((self.seed, self.sent)))

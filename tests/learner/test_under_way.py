@@ -186,10 +186,10 @@ def test_only_a_learner_without_a_batch_waits_for_trajectories(tmp_path, no_shar
 
 def test_what_fails_on_the_way_holds_nothing(tmp_path, no_shared_memory_left):
     class Broken(LateGpu):
-        def send(self, leased, *, opening, depth):
+        def send(self, leased, asked):
             if self.sent == 2:
                 raise RuntimeError("the device is lost")
-            return super().send(leased, opening=opening, depth=depth)
+            return super().send(leased, asked)
 
     with small_ring() as ring:
         gpu = Broken()
@@ -244,6 +244,6 @@ def test_settings_that_would_lose_batches_are_refused():
 
 def test_batches_come_with_what_a_model_needs(trajectories):
     dataset = RingDataset(MemorySource(trajectories), DataConfig(batch_size=2, window=2, ahead=2))
-    batch = next(iter(Ahead(dataset, AtOnce(torch.device("cpu")), opening=True)))
+    batch = next(iter(Ahead(dataset, AtOnce(torch.device("cpu")), asked={"opening": True})))
     assert batch.opening is not None and batch.opening.shape[:2] == (2, 1)
     assert dataset.leases == 3

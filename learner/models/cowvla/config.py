@@ -46,16 +46,25 @@ class CowvlaConfig(ModelConfig):
     """Whether a query after each keyframe predicts the motion of the clip that follows."""
     keyframes: bool = True
     """Whether the codes of keyframes are predicted too."""
+    between: int = 0
+    """Pictures inside a chunk that its clip is made of: 3 for the motion of one chunk, 0 for that of four chunks in five frames."""
     motion_weight: float = 1.0
     keyframe_weight: float = 1.0
     action_weight: float = 1.0
     proprio_noise: float = 0.0
     """Standard deviation of the noise added to the measured state in training, in normalised units."""
 
+    @property
+    def ahead(self) -> int:
+        """Chunks from the first to the last picture of a clip."""
+        return 1 if self.between else 4
+
     def __post_init__(self) -> None:
         if self.dim % self.heads or (self.dim // self.heads) % 2:
             raise ConfigError(f"dim must be an even multiple of heads, got dim={self.dim}, heads={self.heads}")
         if min(self.layers, self.cameras, self.codes, self.most_tokens, self.span) < 1 or self.proprio_noise < 0.0:
             raise ConfigError(f"layers, cameras, codes, most_tokens and span must be at least 1, got {self}")
+        if self.between not in (0, 3):
+            raise ConfigError(f"between must be 0 or 3, as a clip has five pictures, got {self.between}")
         if self.pretrain and not self.motion and not self.keyframes:
             raise ConfigError("pretraining without motion and without keyframes has nothing to learn")

@@ -6,14 +6,14 @@ from learner.models.cowvla.config import CowvlaConfig
 from learner.models.hints import AIM_WIDTH, GLANCE_CHANNELS, aim_inputs
 from learner.models.window import Extent
 
-_AHEAD, _MOTIONS = 4, 256
+_MOTIONS = 256
 
 
 def forward_flops(config: CowvlaConfig, extent: Extent, *, vocabulary: int) -> float:
     """FLOPs of the forward pass of one training step."""
     B, T, N, C, L, E = extent
     D, F = config.dim, config.ffn
-    steps = 2 if config.pretrain else max(T - _AHEAD + 1, 1)
+    steps = 2 if config.pretrain else max(T - config.ahead + 1, 1)
     actions = 0 if config.pretrain else config.most_tokens
     S = steps * (1 + N + config.told_state + config.motion + (1 + actions if actions else 0))
     total = 2.0 * L * (E * D + D * D) + 2.0 * steps * config.action_dim * D * config.told_state

@@ -28,9 +28,6 @@ from learner.models.cowvla.stages import CowvlaStages, EpisodeMemory
 from learner.models.window import Extent, Window
 from learner.models.world_model import Decision, Losses, Prepared, Seen
 
-AHEAD = 4
-"""Chunks from the first to the last frame of a clip."""
-
 
 class Draws(NamedTuple):
     """The random part of a training step: noise on the measured states."""
@@ -83,9 +80,10 @@ class Cowvla(CowvlaStages):
     def frames_of(self, window: Window) -> list[int]:
         """The frames of a window that are keyframes of the sequence."""
         steps = window.actions_BTKA.shape[1]
-        if steps < AHEAD:
-            raise ConfigError(f"a window of {steps} chunks holds no clip of {AHEAD}: set data.window to {AHEAD} or more")
-        return [0, AHEAD] if self.config.pretrain else list(range(steps - AHEAD + 1))
+        ahead = self.config.ahead
+        if steps < ahead:
+            raise ConfigError(f"a window of {steps} chunks holds no clip of {ahead}: set data.window to {ahead} or more")
+        return [0, ahead] if self.config.pretrain else list(range(steps - ahead + 1))
 
     def predict(self, window: Window, draws: Draws, grid: Grid, valid_BT: Tensor) -> Predicted:
         """Runs the whole sequence in one masked pass and returns all predictions."""
@@ -130,7 +128,7 @@ class Cowvla(CowvlaStages):
         if found.motion is not None:
             assert window.motion_BTM is not None
             count = 1 if config.pretrain else len(frames)
-            whole = torch.stack([valid_BT[:, t : t + AHEAD].all(dim=1) for t in frames[:count]], dim=1)
+            whole = torch.stack([valid_BT[:, t : t + config.ahead].all(dim=1) for t in frames[:count]], dim=1)
             error = (found.motion[:, :count] - window.motion_BTM[:, frames[:count]]).square().mean(dim=-1)
             parts["motion"] = _mean(error, whole)
             total = total + config.motion_weight * parts["motion"]

@@ -34,7 +34,12 @@ class CowvlaParts(WorldModel):
 
     def __init__(self, config: CowvlaConfig, *, latents: LatentSpec, text_dim: int) -> None:
         super().__init__()
-        self.config, self.needs = config, Needs(opening=bool(config.aim), codes=config.codes, motions=config.motion)
+        self.config, self.needs = (
+            config,
+            Needs(
+                opening=bool(config.aim), codes=config.codes, motions=config.motion, between=config.between if config.motion else 0
+            ),
+        )
         self.horizon = config.chunk
         self.fast: FastTokenizer = load_fast(config.fast)
         if (self.fast.chunk, self.fast.channels) != (config.chunk, len(config.channels)):
