@@ -370,7 +370,8 @@ def fingertips(chunks: int, scales: tuple[float, ...] = (20.0, 30.0, 40.0)) -> d
         normalised = normalizer.actions(actions[None], proprio[None, :-1])[0]
         for scale in scales:
             told = normalised.clone()
-            coefficients = dct(told[..., channels].clamp(-fast.clip, fast.clip).double().numpy(), axis=1, norm="ortho")
+            bounded = told[..., channels].clamp(-fast.clip, fast.clip).double().numpy()
+            coefficients = np.asarray(dct(bounded, axis=1, norm="ortho"))
             told[..., channels] = torch.tensor(idct(np.rint(coefficients * scale) / scale, axis=1, norm="ortho")).float()
             physical = normalizer.physical_actions(told[None], proprio[None, :-1])[0].numpy()
             off = codec.encode(codec.decode(physical)) - wanted
