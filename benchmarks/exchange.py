@@ -40,7 +40,7 @@ from embodichain.environments import NAMESPACE
 from embodichain.exchange.card import Card, sources_of
 from embodichain.exchange.lerobot_reader import LeRobotFolder
 from embodichain.exchange.lerobot_writer import LeRobotWriter
-from embodichain.exchange.recorded import Layout, Recorded
+from embodichain.exchange.recorded import DatasetLayout, Recorded
 from embodichain.exchange.sources import Told, from_scenes
 from embodichain.motion.action import ActionCodec
 from embodichain.prepare import prepare
@@ -106,7 +106,7 @@ def data_sets(place: Path, options: Namespace) -> dict[str, Any]:
 
 def write(world: World, folder: Path, episodes: list[Recorded]) -> tuple[int, float]:
     """Writes a data set; the frames and frames per second of all episodes but the first, which warms up."""
-    layout = Layout.of(world.robot, world.trajectory_spec)
+    layout = DatasetLayout.of(world.robot, world.trajectory_spec)
     card = Card(layout=layout, command="benchmarks/exchange.py", sources=sources_of(world.assets))
     with LeRobotWriter(folder, layout, card) as writer:
         writer.add(episodes[0])

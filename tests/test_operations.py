@@ -14,7 +14,7 @@ from token_cluster import cluster_with_token
 
 from embodichain.cli import main
 from embodichain.operations import chaos, doctor
-from embodichain.operations.doctor import State, examine
+from embodichain.operations.doctor import Severity, examine
 from embodichain.operations.plan import DEMO, expect
 from embodichain.ring.waiting import Side, Waiting
 
@@ -120,9 +120,9 @@ def test_a_doctor_looks_on_where_something_cannot_be_looked_at(tmp_path, monkeyp
 
     monkeypatch.setattr(shutil, "disk_usage", none_there)
     found = {finding.subject: finding for finding in examine(folder=tmp_path)}
-    assert found["shared memory"].state is State.BAD and "/dev/shm" in found["shared memory"].found
-    assert found["GPU"].state is State.BAD and "has not answered" in found["GPU"].found
-    assert found["disk"].state is not State.BAD or "free" in found["disk"].found
+    assert found["shared memory"].state is Severity.BAD and "/dev/shm" in found["shared memory"].found
+    assert found["GPU"].state is Severity.BAD and "has not answered" in found["GPU"].found
+    assert found["disk"].state is not Severity.BAD or "free" in found["disk"].found
 
 
 def test_what_is_stopped_goes_on_however_the_wait_ends(monkeypatch):
@@ -176,4 +176,4 @@ def test_both_lightnings_at_once_are_told(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_bad(tmp_path):
     (finding,) = [f for f in examine(folder=tmp_path / "deep" / "down") if f.subject == "disk"]
-    assert str(tmp_path) in finding.found and finding.state in (State.GOOD, State.BAD)
+    assert str(tmp_path) in finding.found and finding.state in (Severity.GOOD, Severity.BAD)

@@ -15,7 +15,7 @@ from embodichain.errors import ConfigError
 from embodichain.lines import strict_json
 
 if TYPE_CHECKING:
-    from embodichain.assets.chain.batch import Listener, Outcome
+    from embodichain.assets.chain.batch import JobOutcome, Listener
     from embodichain.assets.chain.jobs import Job
     from embodichain.assets.chain.settings import ChainConfig
     from embodichain.assets.usd.usd_contents import Issue
@@ -144,7 +144,7 @@ def _build(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _read_ahead(wanted: Sequence[Job], outcomes: Sequence[Outcome], chain: ChainConfig) -> list[Outcome]:
+def _read_ahead(wanted: Sequence[Job], outcomes: Sequence[JobOutcome], chain: ChainConfig) -> list[JobOutcome]:
     """The outcomes of a plan, in which files that reading or a cheap check shows to be unusable have failed already."""
     from dataclasses import replace
 
@@ -164,14 +164,14 @@ def _read_ahead(wanted: Sequence[Job], outcomes: Sequence[Outcome], chain: Chain
 
 
 def _both(*listeners: Listener) -> Listener:
-    def tell(outcome: Outcome) -> None:
+    def tell(outcome: JobOutcome) -> None:
         for listener in listeners:
             listener(outcome)
 
     return tell
 
 
-def _published(options: argparse.Namespace, outcomes: Sequence[Outcome], *, pictures: bool) -> tuple[Path, ...]:
+def _published(options: argparse.Namespace, outcomes: Sequence[JobOutcome], *, pictures: bool) -> tuple[Path, ...]:
     from embodichain.assets.chain.publish import publish
     from embodichain.progress import Board
 
@@ -365,7 +365,7 @@ def _generated(options: argparse.Namespace, entry: str) -> Job:
     )
 
 
-def _tables(outcomes: Sequence[Outcome]) -> None:
+def _tables(outcomes: Sequence[JobOutcome]) -> None:
     """Prints what was built, and why the rest was not."""
     from rich.console import Console
     from rich.markup import escape
@@ -390,7 +390,7 @@ def _tables(outcomes: Sequence[Outcome]) -> None:
 
 
 def _shown(board: JobBoard) -> Listener:
-    def show(outcome: Outcome) -> None:
+    def show(outcome: JobOutcome) -> None:
         if outcome.state == "building":
             board.working(outcome.name, outcome.stage)
         else:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from embodichain.config import WorldConfig
-    from embodichain.exchange.card import Source
-    from embodichain.exchange.recorded import Layout, Recorded
+    from embodichain.exchange.card import AssetOrigin
+    from embodichain.exchange.recorded import DatasetLayout, Recorded
     from embodichain.exchange.sources import Told
     from embodichain.exchange.writers import DatasetWriter
     from embodichain.progress import Board
@@ -132,21 +132,21 @@ def _check_folder(kind: Callable[..., DatasetWriter], options: Namespace) -> Non
         check(options.out, layout, resume=options.resume)
 
 
-def _layout(options: Namespace) -> Layout:
+def _layout(options: Namespace) -> DatasetLayout:
     """The layout of the episodes that these options ask for; raises an error for an unusable world or run."""
     from embodichain import robots
-    from embodichain.exchange.recorded import Layout
+    from embodichain.exchange.recorded import DatasetLayout
 
     if options.task:
         from embodichain.world import check_names
 
         config = _world(options)
         robot, _ = check_names(config)
-        return Layout.of(robot, config.trajectory_spec(robot))
+        return DatasetLayout.of(robot, config.trajectory_spec(robot))
     from embodichain.ring.stats import Observer
 
     named, path, _ = _running(options.run)
-    return Layout.of(robots.get(options.robot or named), Observer.open(path).spec.trajectory)
+    return DatasetLayout.of(robots.get(options.robot or named), Observer.open(path).spec.trajectory)
 
 
 def _plan(form: str, options: Namespace) -> int:
@@ -217,11 +217,11 @@ def _open(
 ) -> tuple[DatasetWriter, Iterator[Recorded], Callable[[], None]]:
     """The data set, the source of its episodes, and a function that is called between episodes; `stack` closes the first two."""
     from embodichain.exchange.card import Card, sources_of
-    from embodichain.exchange.recorded import Layout
+    from embodichain.exchange.recorded import DatasetLayout
     from embodichain.exchange.sources import from_ring, from_scenes
     from embodichain.types import TrajectoryId
 
-    def begin(layout: Layout, sources: Mapping[str, Source]) -> DatasetWriter:
+    def begin(layout: DatasetLayout, sources: Mapping[str, AssetOrigin]) -> DatasetWriter:
         command = shlex.join(["embodichain", *sys.argv[1:]])
         card = Card(layout=layout, command=command, licence=options.licence, sources=sources)
         return stack.enter_context(kind(options.out, layout, card, resume=options.resume))
@@ -237,7 +237,7 @@ def _open(
 
         config = _world(options)
         world = prepare(config, board.update)
-        writer = begin(Layout.of(world.robot, world.trajectory_spec), sources_of(world.assets))
+        writer = begin(DatasetLayout.of(world.robot, world.trajectory_spec), sources_of(world.assets))
         numbers = [TrajectoryId.unpack(packed).sequence for packed in writer.trajectory_ids]
         return writer, from_scenes(world, max(numbers, default=-1) + 1, told, between), between
     from embodichain import robots
@@ -246,7 +246,7 @@ def _open(
     named, path, rings = _running(options.run)
     ring = stack.enter_context(attach_ring(path))
     body = robots.get(options.robot or named)
-    writer = begin(Layout.of(body, ring.spec.trajectory), _sources(options.run / "assets"))
+    writer = begin(DatasetLayout.of(body, ring.spec.trajectory), _sources(options.run / "assets"))
     board.say(
         f"reading along in {path}" + (f", the first of {rings} rings: what is in the others is not read" if rings > 1 else "")
     )
@@ -294,16 +294,16 @@ def _running(run: Path) -> tuple[str, Path, int]:
     return str(saved["world"]["robot"]), path, int(saved.get("train", {}).get("nodes", 1))
 
 
-def _sources(assets: Path) -> dict[str, Source]:
+def _sources(assets: Path) -> dict[str, AssetOrigin]:
     """The provenance in the records beside a run's assets, by content hash."""
-    from embodichain.exchange.card import Source
+    from embodichain.exchange.card import AssetOrigin
     from embodichain.exchange.files import read_json
 
     found = {}
     for path in sorted(assets.glob("*/*.json")):
         values = read_json(path)
         if isinstance(values, dict) and "content_hash" in values:
-            found[values["content_hash"]] = Source(
+            found[values["content_hash"]] = AssetOrigin(
                 name=values["name"], category=values["category"], licence=values["licence"], origin=values["source"]
             )
     return found

@@ -11,7 +11,7 @@ from embodichain.errors import ConfigError, UsageError, unknown
 from embodichain.lines import strict_json
 
 if TYPE_CHECKING:
-    from embodichain.operations.chaos import Verdict
+    from embodichain.operations.chaos import StormReport
     from embodichain.operations.siege import Siege
 
 
@@ -22,11 +22,11 @@ def doctor(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path(), help="where runs are to be written")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse(arguments)
-    from embodichain.operations.doctor import State, examine
+    from embodichain.operations.doctor import Severity, examine
 
     bad, rows = 0, []
     for finding in examine(address=options.address, folder=options.out):
-        bad += finding.state is State.BAD
+        bad += finding.state is Severity.BAD
         rows.append(asdict(finding))
         if not options.json:
             remedy = f"\n      {finding.remedy}" if finding.remedy else ""
@@ -153,7 +153,7 @@ def chaos(arguments: list[str]) -> int:
     return _give(figures, intact=verdict.intact, as_json=options.json)
 
 
-def _cost(found: Verdict | Siege) -> dict[str, Any]:
+def _cost(found: StormReport | Siege) -> dict[str, Any]:
     """The figures of what faults cost a run."""
     return {
         "faults": dict(found.faults),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from embodichain.protocols import Task
     from embodichain.robots.facts import RobotFacts
-    from embodichain.scenes.coverage import Coverage
+    from embodichain.scenes.coverage import RoleReach
     from embodichain.types import Asset, Pose, Robot
 
 _ENOUGH = 0.5
@@ -86,7 +86,7 @@ def _verdict(
     from embodichain.tasks.needs import lacking
 
     lacks = list(lacking(robot, task))
-    found: Sequence[Coverage] = () if lacks else coverage(task, robot, assets, reaching, draws=draws)
+    found: Sequence[RoleReach] = () if lacks else coverage(task, robot, assets, reaching, draws=draws)
     lacks += beyond_reach(found, robot)
     scarce = [f"{one.any_arm:.0%} of placements of {one.role!r}" for one in found if 0.0 < one.any_arm < _ENOUGH]
     reserve = f"within reach are only {', '.join(scarce)}: scenes are drawn again until they are" if scarce else ""

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from embodichain import __version__
-from embodichain.exchange.recorded import Layout
+from embodichain.exchange.recorded import DatasetLayout
 from embodichain.types import Asset, TrajectoryInfo
 
 __all__ = ["Card", "Source", "sources_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class AssetOrigin:
     """Where an asset comes from."""
 
     name: str
@@ -23,10 +23,10 @@ class Source:
     origin: str
 
 
-def sources_of(assets: tuple[Asset, ...]) -> dict[str, Source]:
+def sources_of(assets: tuple[Asset, ...]) -> dict[str, AssetOrigin]:
     """Sources of assets by content hash, the key under which a trajectory names its assets."""
     return {
-        asset.content_hash: Source(name=asset.name, category=asset.category, licence=asset.licence, origin=asset.source)
+        asset.content_hash: AssetOrigin(name=asset.name, category=asset.category, licence=asset.licence, origin=asset.source)
         for asset in assets
     }
 
@@ -35,12 +35,12 @@ def sources_of(assets: tuple[Asset, ...]) -> dict[str, Source]:
 class Card:
     """Counts the episodes and the assets in them, and makes the README of the data set."""
 
-    layout: Layout
+    layout: DatasetLayout
     command: str
     """The command line that made the data set."""
     licence: str = ""
     """Licence of the whole data set; empty: that of its assets where all have the same, else "other"."""
-    sources: Mapping[str, Source] = field(default_factory=dict)
+    sources: Mapping[str, AssetOrigin] = field(default_factory=dict)
     episodes: int = 0
     used: Counter[str] = field(default_factory=Counter)
     """Number of episodes in which each asset occurs, by content hash."""

@@ -15,7 +15,7 @@ from types import TracebackType
 from embodichain import __version__
 from embodichain.errors import ConfigError
 from embodichain.exchange.files import PARTIAL, read_json, write_json
-from embodichain.exchange.recorded import Layout
+from embodichain.exchange.recorded import DatasetLayout
 from embodichain.ring.locks import inode, names
 from embodichain.types import LOCK_FILE
 
@@ -38,7 +38,7 @@ class Form:
 class FolderClaim:
     """Holds a folder for one writer until `release`, or until the process ends. Owned by one thread."""
 
-    def __init__(self, folder: Path, form: Form, layout: Layout, command: str, *, resume: bool) -> None:
+    def __init__(self, folder: Path, form: Form, layout: DatasetLayout, command: str, *, resume: bool) -> None:
         """Makes and locks the folder, and marks it as ours. Raises ConfigError as `check` does, and when another writer has it."""
         check(folder, form, layout, resume=resume)  # before anything is made
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ class FolderClaim:
             self._drop()
 
 
-def check(folder: Path, form: Form, layout: Layout, *, resume: bool) -> bool:
+def check(folder: Path, form: Form, layout: DatasetLayout, *, resume: bool) -> bool:
     """Whether `folder` holds a data set of this form and layout to go on with. Changes nothing.
 
     Raises ConfigError when other people's files are in it, when it holds a data set and `resume` is False, or one of another

@@ -25,7 +25,7 @@ from embodichain.exchange import lerobot_layout as lerobot
 from embodichain.exchange.card import Card
 from embodichain.exchange.claim import FolderClaim, Form
 from embodichain.exchange.files import read_json, remove_partials, replacing, write_json, write_text
-from embodichain.exchange.recorded import Layout, Recorded
+from embodichain.exchange.recorded import DatasetLayout, Recorded
 from embodichain.exchange.statistics import Statistics, merged, of_pictures, of_rows, plain
 from embodichain.export.video import write_video
 from embodichain.types import TrajectoryInfo
@@ -59,7 +59,9 @@ class VideoConfig:
 class LeRobotWriter:
     """Writes one data set; implements `writers.DatasetWriter`. Owned by one thread; one process writes a folder at a time."""
 
-    def __init__(self, folder: Path, layout: Layout, card: Card, *, video: VideoConfig | None = None, resume: bool = False) -> None:
+    def __init__(
+        self, folder: Path, layout: DatasetLayout, card: Card, *, video: VideoConfig | None = None, resume: bool = False
+    ) -> None:
         """Begins a data set, or continues the one in `folder` with `resume`.
 
         Raises ConfigError as `claim.check` does, and when another writer has the folder.
@@ -78,7 +80,7 @@ class LeRobotWriter:
         self._clear()
 
     @classmethod
-    def check(cls, folder: Path, layout: Layout, *, resume: bool) -> None:
+    def check(cls, folder: Path, layout: DatasetLayout, *, resume: bool) -> None:
         """Raises ConfigError where a writer of this layout would not begin; changes nothing."""
         claim.check(folder, _FORM, layout, resume=resume)
 
@@ -268,7 +270,7 @@ class LeRobotWriter:
                     claim.clear(chunk, rf"file-(\d{{3,}})\.{kind}", self.num_episodes - int(found[1]) * lerobot.CHUNK_FILES)
 
 
-def _contents(layout: Layout) -> list[str]:
+def _contents(layout: DatasetLayout) -> list[str]:
     """Lines of the card that describe a row."""
     several = f"; {layout.chunk} of them, one after another" if layout.chunk > 1 else ""
     return [
@@ -285,7 +287,7 @@ def _contents(layout: Layout) -> list[str]:
     ]
 
 
-def _number(layout: Layout) -> int | float:
+def _number(layout: DatasetLayout) -> int | float:
     return layout.fps.numerator if layout.fps.denominator == 1 else float(layout.fps)
 
 

@@ -29,7 +29,7 @@ def _channels(arms: Iterable[tuple[str, int]]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class DatasetLayout:
     """Properties that all episodes of one data set share: robot, cameras, channels and rates."""
 
     robot: str
@@ -48,7 +48,7 @@ class Layout:
     """Commands after each frame."""
 
     @classmethod
-    def of(cls, robot: Robot, spec: TrajectorySpec) -> Layout:
+    def of(cls, robot: Robot, spec: TrajectorySpec) -> DatasetLayout:
         """The layout of trajectories of `robot` under `spec`.
 
         Raises ConfigError when `spec` has no images, or not one for each camera, or when the robot is commanded in movements of
@@ -107,13 +107,13 @@ class Recorded:
     rgb: NDArray[np.uint8]
     """Images of all cameras, [F + 1, C, h, w, 3]."""
     state: NDArray[np.float32]
-    """Measured joints [rad] and gripper openings [m] at each frame, in the order of `Layout.channels`, [F + 1, n]."""
+    """Measured joints [rad] and gripper openings [m] at each frame, in the order of `DatasetLayout.channels`, [F + 1, n]."""
     state_pose: NDArray[np.float32]
-    """Measured poses of the end effectors, in the order of `Layout.poses`, [F + 1, 7 x arms]."""
+    """Measured poses of the end effectors, in the order of `DatasetLayout.poses`, [F + 1, 7 x arms]."""
     action: NDArray[np.float32]
-    """Commands, in the order of `Layout.channels`, [F, K, n]."""
+    """Commands, in the order of `DatasetLayout.channels`, [F, K, n]."""
     action_pose: NDArray[np.float32]
-    """Commanded poses of the end effectors, in the order of `Layout.poses`, [F, K, 7 x arms]."""
+    """Commanded poses of the end effectors, in the order of `DatasetLayout.poses`, [F, K, 7 x arms]."""
     segment: NDArray[np.uint8]
     """`types.Segment` of each chunk, [F]."""
 

@@ -19,7 +19,7 @@ from embodichain.exchange import claim
 from embodichain.exchange.card import Card
 from embodichain.exchange.claim import FolderClaim, Form
 from embodichain.exchange.files import remove_partials, replacing, write_text
-from embodichain.exchange.recorded import Layout, Recorded
+from embodichain.exchange.recorded import DatasetLayout, Recorded
 from embodichain.types import TrajectoryInfo
 
 __all__ = ["RobomimicWriter"]
@@ -40,7 +40,7 @@ class RobomimicWriter:
     `pose` as in `Recorded`; `actions` [F, K x n] are absolute commands, not scaled to -1..1.
     """
 
-    def __init__(self, folder: Path, layout: Layout, card: Card, *, resume: bool = False) -> None:
+    def __init__(self, folder: Path, layout: DatasetLayout, card: Card, *, resume: bool = False) -> None:
         """Raises ConfigError as `claim.check` does, and when another writer has the folder."""
         self._claim = FolderClaim(folder, _FORM, layout, card.command, resume=resume)
         self.folder, self.path = folder, folder / _FORM.counted
@@ -60,7 +60,7 @@ class RobomimicWriter:
         claim.clear(self._parts, r"demo_(\d+)\.hdf5", self.num_episodes)
 
     @classmethod
-    def check(cls, folder: Path, layout: Layout, *, resume: bool) -> None:
+    def check(cls, folder: Path, layout: DatasetLayout, *, resume: bool) -> None:
         """Raises ConfigError where a writer of this layout would not begin; changes nothing."""
         claim.check(folder, _FORM, layout, resume=resume)
 

@@ -21,7 +21,7 @@ from embodichain.exchange import claim
 from embodichain.exchange.card import Card
 from embodichain.exchange.claim import FolderClaim, Form
 from embodichain.exchange.files import read_json, remove_partials, replacing, write_json, write_text
-from embodichain.exchange.recorded import POSE, Layout, Recorded
+from embodichain.exchange.recorded import POSE, DatasetLayout, Recorded
 from embodichain.export.video import write_video
 from embodichain.types import TrajectoryInfo
 
@@ -52,7 +52,7 @@ class RoboTwinWriter:
     share of the full opening, 0 to 1. `endpose` holds the measured poses.
     """
 
-    def __init__(self, folder: Path, layout: Layout, card: Card, *, resume: bool = False) -> None:
+    def __init__(self, folder: Path, layout: DatasetLayout, card: Card, *, resume: bool = False) -> None:
         """Raises ConfigError as `check` does, and when another writer has the folder."""
         _check_arms(layout)
         self._claim = FolderClaim(folder, _FORM, layout, card.command, resume=resume)
@@ -64,7 +64,7 @@ class RoboTwinWriter:
         self._clear()
 
     @classmethod
-    def check(cls, folder: Path, layout: Layout, *, resume: bool) -> None:
+    def check(cls, folder: Path, layout: DatasetLayout, *, resume: bool) -> None:
         """Raises ConfigError for a robot without a left and a right arm, and as `claim.check` does; changes nothing."""
         _check_arms(layout)
         claim.check(folder, _FORM, layout, resume=resume)
@@ -138,7 +138,7 @@ class RoboTwinWriter:
             file.create_dataset(f"observation/{_camera(name)}/rgb", data=np.array(files, dtype=f"S{longest}"))
 
 
-def _check_arms(layout: Layout) -> None:
+def _check_arms(layout: DatasetLayout) -> None:
     if set(layout.arms) != {"left", "right"}:
         raise ConfigError(f"RoboTwin's layout has a left and a right arm, {layout.robot!r} has {', '.join(layout.arms)}")
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from embodichain.lazy import public
 
 if TYPE_CHECKING:
-    from embodichain.operations.doctor import Finding, State, examine
+    from embodichain.operations.doctor import Finding, Severity, examine
     from embodichain.operations.plan import Expectation, Rates, expect, rates_of
 
-__all__ = ["Expectation", "Finding", "Rates", "State", "examine", "expect", "rates_of"]
+__all__ = ["Expectation", "Finding", "Rates", "Severity", "examine", "expect", "rates_of"]
 
 __getattr__, __dir__ = public(
     __name__,
-    dict.fromkeys(["Finding", "State", "examine"], "doctor")
+    dict.fromkeys(["Finding", "Severity", "examine"], "doctor")
     | dict.fromkeys(["Expectation", "Rates", "expect", "rates_of"], "plan"),
 )

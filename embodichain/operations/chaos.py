@@ -72,7 +72,7 @@ class Reader(threading.Thread):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class StormReport:
     """The result of a storm."""
 
     faults: Counter[str]
@@ -198,7 +198,7 @@ def arena(*, workers: int = 3, max_reads: int = 2, far: bool = True, hang_s: flo
         reader.join()
 
 
-def storm(faults: Iterator[Fault], *, workers: int = 3, calm_s: float = 5.0, pause_s: float = 0.5, seed: int = 0) -> Verdict:
+def storm(faults: Iterator[Fault], *, workers: int = 3, calm_s: float = 5.0, pause_s: float = 0.5, seed: int = 0) -> StormReport:
     """Injects all faults into an arena; raises EmbodiChainError if it does not recover from one."""
     rng, struck = np.random.default_rng(seed), Counter[str]()
     with arena(workers=workers) as place:
@@ -213,7 +213,7 @@ def storm(faults: Iterator[Fault], *, workers: int = 3, calm_s: float = 5.0, pau
         stormy = (place.engine.report.published - before) / max(time.monotonic() - began, 1e-9)
         over = place.ring.stats().over_reads
     reads, report, bound = place.reader.reads, place.engine.report, place.ring.spec.max_reads
-    return Verdict(
+    return StormReport(
         faults=struck,
         healed_s=place.healed_s,
         published=report.published,

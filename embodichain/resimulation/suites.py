@@ -26,7 +26,7 @@ from embodichain.types.plain import as_plain, content_hash, differing, from_plai
 from embodichain.types.poses import wrap, yaw_of
 from embodichain.world import Split, World
 
-__all__ = ["FrozenScene", "PilotFactory", "Played", "Rate", "Suite", "freeze", "play", "scenes_of"]
+__all__ = ["FrozenScene", "PilotFactory", "Rate", "Suite", "SuiteEpisode", "freeze", "play", "scenes_of"]
 
 PilotFactory = Callable[[Task, Scene, Physics], Pilot]
 """Makes the pilot of one episode."""
@@ -138,7 +138,7 @@ class Suite:
         return path
 
 
-class Played(NamedTuple):
+class SuiteEpisode(NamedTuple):
     """One episode in a scene of a suite."""
 
     number: int
@@ -178,7 +178,7 @@ def scenes_of(
         yield frozen.number, task, scene
 
 
-def play(suite: Suite, world: World, pilot: PilotFactory, *, pictures: bool, count: int | None = None) -> Iterator[Played]:
+def play(suite: Suite, world: World, pilot: PilotFactory, *, pictures: bool, count: int | None = None) -> Iterator[SuiteEpisode]:
     """Plays the first `count` scenes of a suite, by default all, each until success, the pilot's end or the horizon.
 
     A pilot that finds no way fails the episode. Without `pictures` none are drawn, for pilots that see the true state.
@@ -194,7 +194,7 @@ def play(suite: Suite, world: World, pilot: PilotFactory, *, pictures: bool, cou
                 outcome = rollout(physics, codec, scene, driver, task.grader(scene), out, spec, until_success=True, shutter=shutter)
             except (MotionError, SceneError) as error:
                 outcome = Outcome(verdict=Verdict(success=False, reason=str(error)), num_chunks=0, recovered=False)
-            yield Played(number, scene, outcome)
+            yield SuiteEpisode(number, scene, outcome)
     finally:
         physics.close()
 

@@ -17,7 +17,7 @@ Reaching = Callable[[Pose], Collection[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Coverage:
+class RoleReach:
     """The reach over one role of a task: the share of drawn placements that each arm reaches, and that some allowed arm reaches."""
 
     role: str
@@ -27,7 +27,7 @@ class Coverage:
     any_arm: float
 
 
-def coverage(task: Task, robot: Robot, assets: Sequence[Asset], reaching: Reaching, *, draws: int = 40) -> tuple[Coverage, ...]:
+def coverage(task: Task, robot: Robot, assets: Sequence[Asset], reaching: Reaching, *, draws: int = 40) -> tuple[RoleReach, ...]:
     """Draws placements from the task's ranges, as the sampler does before it moves objects apart, and asks which arms reach them.
 
     Objects that stand on others are left out: they are reached where those are. So are categories without an asset.
@@ -50,7 +50,7 @@ def coverage(task: Task, robot: Robot, assets: Sequence[Asset], reaching: Reachi
                 tally[arm] += 1
             tally[""] += bool(arms & (set(wanted.arms) or everything))
     return tuple(
-        Coverage(
+        RoleReach(
             role=role,
             affordances=affordances[role],
             draws=tally["drawn"],
@@ -71,7 +71,7 @@ def _reached(wanted: ObjectRequest, asset: Asset, rng: np.random.Generator, reac
     return arms
 
 
-def beyond_reach(found: Sequence[Coverage], robot: Robot) -> tuple[str, ...]:
+def beyond_reach(found: Sequence[RoleReach], robot: Robot) -> tuple[str, ...]:
     """What the robot reaches in no drawn placement, each with the remedy."""
     x, y, z = robot.world_from_base.position
     return tuple(

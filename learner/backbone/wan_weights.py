@@ -88,7 +88,7 @@ def _same(whole: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class StoredRows:
     """Checkpoint tensors whose rows, concatenated, make one tensor of the model."""
 
     names: tuple[str, ...]
@@ -106,7 +106,7 @@ class Released:
     """Name of the model, for messages."""
     mark: str
     """A tensor by which such a checkpoint is told from Wan itself."""
-    plan: Mapping[str, Source]
+    plan: Mapping[str, StoredRows]
     """What fills the model's further tensors, and replaces what `load_wan` would take for some."""
     idle: Mapping[str, str] = field(default_factory=dict)
     """Beginnings of names that the model's own code does not use either, with the reason."""
@@ -218,44 +218,44 @@ def _num_blocks(state: Mapping[str, Tensor]) -> int:
     return len({name.split(".")[1] for name in state if name.startswith("blocks.")})
 
 
-def _plan(num_blocks: int, naming: Mapping[str, str], times: Sequence[str], head: str) -> dict[str, Source]:
+def _plan(num_blocks: int, naming: Mapping[str, str], times: Sequence[str], head: str) -> dict[str, StoredRows]:
     """Which checkpoint tensors fill which tensor of the model."""
-    plan: dict[str, Source] = {}
+    plan: dict[str, StoredRows] = {}
     for index in range(num_blocks):
         plan |= block_plan(f"blocks.{index}", f"blocks.{index}", naming)
     for kind in ("weight", "bias"):
         for name in ("text_in.0", "text_in.2"):
-            plan[f"{name}.{kind}"] = Source((f"{naming[name]}.{kind}",))
+            plan[f"{name}.{kind}"] = StoredRows((f"{naming[name]}.{kind}",))
     for modality in times:
         plan |= time_plan(modality, naming)
-    plan[f"{head}.table"] = Source((naming["head_table"],))
+    plan[f"{head}.table"] = StoredRows((naming["head_table"],))
     return plan
 
 
-def time_plan(modality: str, naming: Mapping[str, str]) -> dict[str, Source]:
+def time_plan(modality: str, naming: Mapping[str, str]) -> dict[str, StoredRows]:
     """Which checkpoint tensors fill the flow-time embedding called `modality`."""
     names = (f"{name}.{kind}" for name in ("embed.0", "embed.2", "project.1") for kind in ("weight", "bias"))
-    return {f"{modality}.{name}": Source((f"{naming[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}",)) for name in names}
+    return {f"{modality}.{name}": StoredRows((f"{naming[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}",)) for name in names}
 
 
-def block_plan(ours: str, theirs: str, naming: Mapping[str, str]) -> dict[str, Source]:
+def block_plan(ours: str, theirs: str, naming: Mapping[str, str]) -> dict[str, StoredRows]:
     """Which tensors of the checkpoint's block `theirs` fill those of the model's block `ours`."""
-    plan: dict[str, Source] = {}
+    plan: dict[str, StoredRows] = {}
     own, cross = f"{theirs}.{naming['self']}", f"{theirs}.{naming['cross']}"
     for kind in ("weight", "bias"):
         q, k, v, o = (f"{naming[x]}.{kind}" for x in "qkvo")
-        plan[f"{ours}.query_key_value.{kind}"] = Source((f"{own}.{q}", f"{own}.{k}", f"{own}.{v}"), turned=2)
-        plan[f"{ours}.output.{kind}"] = Source((f"{own}.{o}",))
-        plan[f"{ours}.text_query.{kind}"] = Source((f"{cross}.{q}",))
-        plan[f"{ours}.text_key_value.{kind}"] = Source((f"{cross}.{k}", f"{cross}.{v}"))
-        plan[f"{ours}.text_output.{kind}"] = Source((f"{cross}.{o}",))
+        plan[f"{ours}.query_key_value.{kind}"] = StoredRows((f"{own}.{q}", f"{own}.{k}", f"{own}.{v}"), turned=2)
+        plan[f"{ours}.output.{kind}"] = StoredRows((f"{own}.{o}",))
+        plan[f"{ours}.text_query.{kind}"] = StoredRows((f"{cross}.{q}",))
+        plan[f"{ours}.text_key_value.{kind}"] = StoredRows((f"{cross}.{k}", f"{cross}.{v}"))
+        plan[f"{ours}.text_output.{kind}"] = StoredRows((f"{cross}.{o}",))
         for name in ("text_norm", "expand", "contract"):
-            plan[f"{ours}.{name}.{kind}"] = Source((f"{theirs}.{naming[name]}.{kind}",))
-    plan[f"{ours}.query_norm.weight"] = Source((f"{own}.norm_q.weight",), turned=1)
-    plan[f"{ours}.key_norm.weight"] = Source((f"{own}.norm_k.weight",), turned=1)
-    plan[f"{ours}.text_query_norm.weight"] = Source((f"{cross}.norm_q.weight",))
-    plan[f"{ours}.text_key_norm.weight"] = Source((f"{cross}.norm_k.weight",))
-    plan[f"{ours}.table"] = Source((f"{theirs}.{naming['table']}",))
+            plan[f"{ours}.{name}.{kind}"] = StoredRows((f"{theirs}.{naming[name]}.{kind}",))
+    plan[f"{ours}.query_norm.weight"] = StoredRows((f"{own}.norm_q.weight",), turned=1)
+    plan[f"{ours}.key_norm.weight"] = StoredRows((f"{own}.norm_k.weight",), turned=1)
+    plan[f"{ours}.text_query_norm.weight"] = StoredRows((f"{cross}.norm_q.weight",))
+    plan[f"{ours}.text_key_norm.weight"] = StoredRows((f"{cross}.norm_k.weight",))
+    plan[f"{ours}.table"] = StoredRows((f"{theirs}.{naming['table']}",))
     return plan
 
 

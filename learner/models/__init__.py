@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from learner.models.foresight import Foresight, LinearForecast, foresee
     from learner.models.normalize import Measurement, Normalizer
     from learner.models.window import Extent, Window
-    from learner.models.world_model import Decision, Losses, Mode, Needs, Prefix, Seen, State, WorldModel
+    from learner.models.world_model import BatchNeeds, Decision, Losses, Mode, Prefix, Seen, State, WorldModel
 
 __all__ = [
     "FAMILIES",
     "Agent",
     "AgentConfig",
+    "BatchNeeds",
     "Decision",
     "Extent",
     "Family",
@@ -29,7 +30,6 @@ __all__ = [
     "Measurement",
     "Mode",
     "ModelConfig",
-    "Needs",
     "Normalizer",
     "NormalizerConfig",
     "Prefix",
@@ -50,5 +50,5 @@ __getattr__, __dir__ = public(
     | dict.fromkeys(["Foresight", "LinearForecast", "foresee"], "foresight")
     | dict.fromkeys(["Measurement", "Normalizer"], "normalize")
     | dict.fromkeys(["Extent", "Window"], "window")
-    | dict.fromkeys(["Decision", "Losses", "Mode", "Needs", "Prefix", "Seen", "State", "WorldModel"], "world_model"),
+    | dict.fromkeys(["Decision", "Losses", "Mode", "BatchNeeds", "Prefix", "Seen", "State", "WorldModel"], "world_model"),
 )

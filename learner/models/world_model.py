@@ -35,7 +35,7 @@ Started: TypeAlias = Any
 """A decision in progress; begun by `begin`, completed by `finish`."""
 
 
-class Needs(NamedTuple):
+class BatchNeeds(NamedTuple):
     """What a model needs in a batch besides latents, states and actions."""
 
     opening: bool = False
@@ -131,7 +131,7 @@ class WorldModel(nn.Module, ABC):
     `optimizer.memory_rate` to `memories`.
     """
 
-    needs: Needs = Needs()
+    needs: BatchNeeds = BatchNeeds()
     horizon: int
     """H, actions of a decision: a multiple of the chunk."""
     modes: tuple[str, ...] = ()

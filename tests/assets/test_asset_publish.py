@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from embodichain.assets.chain import compare, publish, sidecar
-from embodichain.assets.chain.batch import Outcome
+from embodichain.assets.chain.batch import JobOutcome
 from embodichain.assets.physical import grasp
 from embodichain.assets.physical.mass import solid_properties, with_mass
 from embodichain.assets.pictures import gallery, turntable
@@ -27,7 +27,7 @@ def shown(catalog, tmp_path_factory):
     folder = tmp_path_factory.mktemp("shown")
     for category in ("switch", "bottle"):
         shutil.copytree(catalog[category].path.parent, folder / category / catalog[category].name)
-    failed = Outcome(name="teapot", category="x", state="failed", reason="read: <empty> file", stages=({"stage": "source"},))
+    failed = JobOutcome(name="teapot", category="x", state="failed", reason="read: <empty> file", stages=({"stage": "source"},))
     publish.publish(folder, [failed])
     return folder
 

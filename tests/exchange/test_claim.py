@@ -7,7 +7,7 @@ from exchange_parts import CODEC, ROBOT, begin_run, ended, fill, recording, sche
 
 from embodichain.errors import ConfigError
 from embodichain.exchange.card import Card
-from embodichain.exchange.recorded import Layout, Recorded
+from embodichain.exchange.recorded import DatasetLayout, Recorded
 from embodichain.exchange.writers import FORMATS
 
 SPEC = schema(chunk=4, horizon=4)
@@ -21,7 +21,7 @@ class Begun:
     folder: object
 
     def write(self, numbers, *, spec=SPEC, resume=False):
-        layout = Layout.of(ROBOT, spec)
+        layout = DatasetLayout.of(ROBOT, spec)
         with FORMATS.get(self.form)(self.folder, layout, Card(layout=layout, command="test"), resume=resume) as writer:
             for number in numbers:
                 writer.add(Recorded.of(recording(number, spec), CODEC))
@@ -75,7 +75,7 @@ def test_an_export_into_somebody_elses_folder_ends_with_2_and_one_line(tmp_path,
 
 
 def test_an_export_that_died_before_its_first_episode_can_be_begun_again(begun):
-    layout = Layout.of(ROBOT, SPEC)
+    layout = DatasetLayout.of(ROBOT, SPEC)
     writer = FORMATS.get(begun.form)(begun.folder, layout, Card(layout=layout, command="test"))
     del writer  # never closed, as a kill would leave it
     assert begun.write([1]) == 1
@@ -107,7 +107,7 @@ def test_a_data_set_that_lost_its_count_is_not_taken_for_a_new_one(tmp_path):
 
 
 def test_a_second_writer_is_refused_while_the_first_has_the_folder(begun):
-    layout = Layout.of(ROBOT, SPEC)
+    layout = DatasetLayout.of(ROBOT, SPEC)
     with FORMATS.get(begun.form)(begun.folder, layout, Card(layout=layout, command="test")) as writer:
         writer.add(Recorded.of(recording(1, SPEC), CODEC))
         with pytest.raises(ConfigError, match="being written by another export"):

@@ -12,13 +12,13 @@ from PIL import Image
 from embodichain.cli import main
 from embodichain.errors import ConfigError
 from embodichain.exchange.card import Card
-from embodichain.exchange.recorded import Layout, Recorded
+from embodichain.exchange.recorded import DatasetLayout, Recorded
 from embodichain.exchange.robomimic import RobomimicWriter
 from embodichain.exchange.robotwin import RoboTwinWriter
 from embodichain.exchange.writers import FORMATS
 
 SPEC = schema(chunk=4)
-LAYOUT = Layout.of(ROBOT, SPEC)
+LAYOUT = DatasetLayout.of(ROBOT, SPEC)
 
 
 def writer(kind, folder, *, resume=False):
@@ -129,4 +129,4 @@ def test_encoded_trajectories_are_refused():
     from embodichain.types import camera_spec
 
     with pytest.raises(ConfigError, match="no pictures"):
-        Layout.of(ROBOT, camera_spec(cameras=3, height=32, width=32, horizon=4, latents=(2, 2, 8)))
+        DatasetLayout.of(ROBOT, camera_spec(cameras=3, height=32, width=32, horizon=4, latents=(2, 2, 8)))

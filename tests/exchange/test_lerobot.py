@@ -11,22 +11,22 @@ from exchange_parts import CODEC, ROBOT, begin_run, episodes_in, fill, recording
 
 from embodichain.errors import ConfigError
 from embodichain.exchange import sources
-from embodichain.exchange.card import Card, Source
+from embodichain.exchange.card import AssetOrigin, Card
 from embodichain.exchange.lerobot_reader import LeRobotFolder
 from embodichain.exchange.lerobot_writer import LeRobotWriter
 from embodichain.exchange.mapping import load
-from embodichain.exchange.recorded import Layout, Recorded
+from embodichain.exchange.recorded import DatasetLayout, Recorded
 from embodichain.ring.ledger import Event, Ledger
 from embodichain.ring.ledger import load as load_ledger
 from embodichain.ring.proof import verify
 from embodichain.types import LEDGER_FILE, TrajectoryInfo, read_text
 
-SOURCES = {"hash0": Source(name="switch_0", category="switch", licence="CC0-1.0", origin="made here")}
+SOURCES = {"hash0": AssetOrigin(name="switch_0", category="switch", licence="CC0-1.0", origin="made here")}
 
 
 def write_set(folder, numbers, spec, *, resume=False):
     """A data set of these trajectories."""
-    layout = Layout.of(ROBOT, spec)
+    layout = DatasetLayout.of(ROBOT, spec)
     with LeRobotWriter(folder, layout, Card(layout=layout, command="test", sources=SOURCES), resume=resume) as writer:
         for number in numbers:
             writer.add(Recorded.of(recording(number, spec), CODEC))
@@ -185,7 +185,7 @@ def theirs(folder, spec):
 
 
 def mapping_file(path, **more):
-    channels = Layout.of(ROBOT, schema()).channels
+    channels = DatasetLayout.of(ROBOT, schema()).channels
     values = {"cameras": {"head": "observation.images.top"}, "action": {c: f"motor_{i}" for i, c in enumerate(channels)}, **more}
     path.write_text(json.dumps(values))
     return load(path)

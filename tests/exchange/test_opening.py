@@ -13,7 +13,7 @@ from embodichain.exchange.card import Card
 from embodichain.exchange.lerobot_reader import LeRobotFolder
 from embodichain.exchange.lerobot_writer import LeRobotWriter
 from embodichain.exchange.mapping import load
-from embodichain.exchange.recorded import Layout, Recorded
+from embodichain.exchange.recorded import DatasetLayout, Recorded
 from embodichain.types import TrajectoryId, read_text
 
 SPEC = schema(chunk=4, horizon=4)
@@ -30,7 +30,7 @@ def cut(recorded, chunks):
 
 
 def write_set(folder, episodes):
-    layout = Layout.of(ROBOT, SPEC)
+    layout = DatasetLayout.of(ROBOT, SPEC)
     with LeRobotWriter(folder, layout, Card(layout=layout, command="test")) as writer:
         for number, episode in enumerate(episodes):
             writer.add(replace(episode, trajectory_id=number))

@@ -9,7 +9,7 @@ from exchange_parts import CODEC, ROBOT, recording, schema, start
 from embodichain.exchange.card import Card
 from embodichain.exchange.lerobot_reader import WORKER
 from embodichain.exchange.lerobot_writer import LeRobotWriter
-from embodichain.exchange.recorded import Layout, Recorded
+from embodichain.exchange.recorded import DatasetLayout, Recorded
 from embodichain.ring.ledger import Event, load
 from embodichain.types import LEDGER_FILE, TrajectoryId
 
@@ -26,7 +26,7 @@ def run(*arguments):
 def folder(tmp_path):
     """A data set of nine episodes as large as the demo's pictures."""
     spec = schema(size=64)
-    layout = Layout.of(ROBOT, spec)
+    layout = DatasetLayout.of(ROBOT, spec)
     with LeRobotWriter(tmp_path / "set", layout, Card(layout=layout, command="test")) as writer:
         for number in range(9):
             writer.add(Recorded.of(recording(number, spec), CODEC))

@@ -13,12 +13,12 @@ from exchange_parts import CODEC, ROBOT, ROOT, recording, schema
 
 from embodichain.exchange.card import Card
 from embodichain.exchange.lerobot_writer import LeRobotWriter
-from embodichain.exchange.recorded import Layout, Recorded
+from embodichain.exchange.recorded import DatasetLayout, Recorded
 from embodichain.exchange.robomimic import RobomimicWriter
 
 HERE = Path(__file__).parent
 SPEC = schema(chunk=4, size=64)
-LAYOUT = Layout.of(ROBOT, SPEC)
+LAYOUT = DatasetLayout.of(ROBOT, SPEC)
 
 
 _INSTALL_S = 600

@@ -45,7 +45,7 @@ class BatchConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class JobOutcome:
     """State of a job: "waiting", "kept" (finished before), "building", "built" or "failed"; and the seconds it took."""
 
     name: str
@@ -58,7 +58,7 @@ class Outcome:
     stages: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
 
 
-def plan(wanted: Sequence[Job], out_dir: Path, config: BatchConfig, chain: ChainConfig | None = None) -> tuple[Outcome, ...]:
+def plan(wanted: Sequence[Job], out_dir: Path, config: BatchConfig, chain: ChainConfig | None = None) -> tuple[JobOutcome, ...]:
     """Returns what a batch would do, without doing it: "kept", "waiting" or "failed" for each job, in order."""
     chain = chain or ChainConfig()
     outcomes = []
@@ -66,9 +66,9 @@ def plan(wanted: Sequence[Job], out_dir: Path, config: BatchConfig, chain: Chain
         try:
             file = jobs.file_of(job, out_dir)
             kept = config.resume and finished.unharmed(file, jobs.key(job, chain))
-            outcomes.append(Outcome(name=job.name, category=job.category, state="kept" if kept else "waiting", file=file))
+            outcomes.append(JobOutcome(name=job.name, category=job.category, state="kept" if kept else "waiting", file=file))
         except EmbodiChainError as error:  # its source does not exist, or the facts given about it contradict each other
-            outcomes.append(Outcome(name=job.name, category="", state="failed", reason=str(error)))
+            outcomes.append(JobOutcome(name=job.name, category="", state="failed", reason=str(error)))
     return tuple(outcomes)
 
 
@@ -78,7 +78,7 @@ def run(
     config: BatchConfig | None = None,
     chain: ChainConfig | None = None,
     listener: Listener | None = None,
-) -> tuple[Outcome, ...]:
+) -> tuple[JobOutcome, ...]:
     """Builds the jobs under `out_dir` and returns the outcome of each, in order. The failure of a single job does not raise.
 
     Raises:

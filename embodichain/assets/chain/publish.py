@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import embodichain
-from embodichain.assets.chain.batch import Outcome
+from embodichain.assets.chain.batch import JobOutcome
 from embodichain.assets.families.listing import categories_csv, materials_csv
 from embodichain.assets.pictures.gallery import FailedEntry, GalleryEntry, contact_sheet, page
 from embodichain.assets.usd import files as usd
@@ -35,14 +35,14 @@ def finished(out_dir: Path) -> list[Path]:
     )
 
 
-def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+def rows(outcomes: Sequence[JobOutcome]) -> list[dict[str, Any]]:
     """Outcomes as plain values."""
     return [{**asdict(outcome), "file": str(outcome.file), "stages": list(outcome.stages)} for outcome in outcomes]
 
 
 def publish(
     out_dir: Path,
-    outcomes: Sequence[Outcome] = (),
+    outcomes: Sequence[JobOutcome] = (),
     *,
     pictures: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
@@ -81,7 +81,7 @@ def publish(
     return tuple(written)
 
 
-def report_of(outcomes: Sequence[Outcome], skipped: Mapping[Path, str]) -> bytes:
+def report_of(outcomes: Sequence[JobOutcome], skipped: Mapping[Path, str]) -> bytes:
     """The report of a batch: every outcome, and every file that was left out with the reason."""
     left = [{"file": str(file), "reason": reason} for file, reason in skipped.items()]
     return json.dumps({"engine_version": embodichain.__version__, "assets": rows(outcomes), "skipped": left}, indent=1).encode()

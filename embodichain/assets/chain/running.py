@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from embodichain.assets.chain.batch import Outcome
+from embodichain.assets.chain.batch import JobOutcome
 from embodichain.assets.chain.publish import REPORT, report_of, whole
 
 PROGRESS = "progress.jsonl"
@@ -19,11 +19,11 @@ class RunningReport:
 
     def __init__(self, out_dir: Path, skipped: Mapping[Path, str]) -> None:
         self.out_dir, self.skipped = out_dir, skipped
-        self._outcomes: dict[str, Outcome] = {}
+        self._outcomes: dict[str, JobOutcome] = {}
         out_dir.mkdir(parents=True, exist_ok=True)
         self._lines = (out_dir / PROGRESS).open("a", encoding="utf-8")
 
-    def __call__(self, outcome: Outcome) -> None:
+    def __call__(self, outcome: JobOutcome) -> None:
         """Writes one line for a change of state, and the whole report when an asset is finished."""
         line = {"time": round(time.time(), 3), "name": outcome.name, "state": outcome.state, "stage": outcome.stage}
         if outcome.reason:

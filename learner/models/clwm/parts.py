@@ -31,7 +31,7 @@ from learner.memory.ttt import TttLayer
 from learner.models.clwm.block_pass import BlockPassed, Conditioned, Setting, block_pass
 from learner.models.clwm.config import ClwmConfig, NextFrame
 from learner.models.hints import Aim, Glance
-from learner.models.world_model import Needs, WorldModel
+from learner.models.world_model import BatchNeeds, WorldModel
 
 
 class ClwmParts(WorldModel):
@@ -41,7 +41,7 @@ class ClwmParts(WorldModel):
         super().__init__()
         if config.aim and not latents.moments:
             raise ConfigError("model.aim reads where objects are seen: set encoder.segmenter, for one to builtin")
-        self.config, self.needs = config, Needs(opening=bool(config.aim))
+        self.config, self.needs = config, BatchNeeds(opening=bool(config.aim))
         self.horizon = config.chunk
         dim, latent_dim = config.dim, latents.channels
         self.video_in = nn.Linear(latent_dim, dim)

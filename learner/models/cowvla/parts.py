@@ -21,7 +21,7 @@ from learner.codecs.fast import FastTokenizer, load_fast
 from learner.models.cowvla.config import CowvlaConfig
 from learner.models.cowvla.sequence import StepLayout, positions
 from learner.models.hints import Hints
-from learner.models.world_model import Needs, WorldModel
+from learner.models.world_model import BatchNeeds, WorldModel
 
 TextMemory = tuple[KeyValue, ...]
 """Keys and values of one instruction, one entry for each block."""
@@ -36,7 +36,7 @@ class CowvlaParts(WorldModel):
         super().__init__()
         self.config, self.needs = (
             config,
-            Needs(
+            BatchNeeds(
                 opening=bool(config.aim), codes=config.codes, motions=config.motion, between=config.between if config.motion else 0
             ),
         )

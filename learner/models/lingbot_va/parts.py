@@ -21,7 +21,7 @@ from learner.models.lingbot_va.config import LingbotConfig
 from learner.models.lingbot_va.draws import Weights
 from learner.models.lingbot_va.sequence import action_positions, frame_positions, state_positions
 from learner.models.lingbot_va.state import TextMemory
-from learner.models.world_model import Needs, WorldModel
+from learner.models.world_model import BatchNeeds, WorldModel
 
 VIDEO, ACTION = 0, 1
 """Indices of the two streams."""
@@ -32,7 +32,7 @@ class LingbotParts(WorldModel):
 
     def __init__(self, config: LingbotConfig, *, latents: LatentSpec, text_dim: int) -> None:
         super().__init__()
-        self.config, self.needs = config, Needs(opening=bool(config.aim))
+        self.config, self.needs = config, BatchNeeds(opening=bool(config.aim))
         self.horizon = config.chunk * config.frames
         dim, narrow = config.dim, config.dual or config.dim
         self.video_in = nn.Linear(latents.channels, dim)

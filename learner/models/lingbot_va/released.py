@@ -7,7 +7,7 @@ picture, and actions by their rotary times alone, so the embeddings that this mo
 
 from __future__ import annotations
 
-from learner.backbone.wan_weights import DIFFUSERS, Released, Source, patch_columns, time_plan
+from learner.backbone.wan_weights import DIFFUSERS, Released, StoredRows, patch_columns, time_plan
 from learner.models.lingbot_va.config import LingbotConfig
 
 _ACTIONS = "condition_embedder_action"
@@ -17,9 +17,9 @@ def released(config: LingbotConfig) -> Released:
     """What the released checkpoint holds beside Wan's blocks."""
     of_actions = {key: name.replace("condition_embedder", _ACTIONS) for key, name in DIFFUSERS.items()}
     plan = {
-        "video_in.weight": Source(("patch_embedding_mlp.weight",), arranged=patch_columns),
-        "video_in.bias": Source(("patch_embedding_mlp.bias",)),
-        "action_out.table": Source((DIFFUSERS["head_table"],)),
+        "video_in.weight": StoredRows(("patch_embedding_mlp.weight",), arranged=patch_columns),
+        "video_in.bias": StoredRows(("patch_embedding_mlp.bias",)),
+        "action_out.table": StoredRows((DIFFUSERS["head_table"],)),
         **time_plan("action_time", of_actions),
     }
     for ours, theirs in (
@@ -27,7 +27,7 @@ def released(config: LingbotConfig) -> Released:
         ("video_out.output", "proj_out"),
         ("action_out.output", "action_proj_out"),
     ):
-        plan |= {f"{ours}.{kind}": Source((f"{theirs}.{kind}",)) for kind in ("weight", "bias")}
+        plan |= {f"{ours}.{kind}": StoredRows((f"{theirs}.{kind}",)) for kind in ("weight", "bias")}
     return Released(
         title="LingBot-VA",
         mark="action_embedder.weight",

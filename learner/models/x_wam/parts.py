@@ -19,7 +19,7 @@ from learner.backbone.layers import PLACE_WAVES, Block, Head, TimeEmbedding, gri
 from learner.backbone.packed import Group, framed
 from learner.codecs.config import LatentSpec
 from learner.models.hints import Hints
-from learner.models.world_model import Needs, WorldModel
+from learner.models.world_model import BatchNeeds, WorldModel
 from learner.models.x_wam.config import XwamConfig
 
 
@@ -52,7 +52,7 @@ class XwamParts(WorldModel):
 
     def __init__(self, config: XwamConfig, *, latents: LatentSpec, text_dim: int) -> None:
         super().__init__()
-        self.config, self.needs = config, Needs(opening=bool(config.aim), depth=bool(config.depth))
+        self.config, self.needs = config, BatchNeeds(opening=bool(config.aim), depth=bool(config.depth))
         self.horizon = config.chunk * config.frames
         dim = config.dim
         self.video_in = nn.Linear(latents.channels, dim)
