@@ -22,8 +22,8 @@ __all__ = ["SIZE", "VERSION", "made", "period", "texture"]
 SIZE = 512
 """Edge length of every texture [texels]."""
 VERSION = 1
-Grey = NDArray[np.float32]
-Colour = NDArray[np.float32]
+Grey = NDArray[np.floating]
+Colour = NDArray[np.floating]
 
 _PERIODS = {
     TextureKind.PLANKS: 1.0,
