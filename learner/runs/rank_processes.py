@@ -30,6 +30,7 @@ from learner.data.ranks import Ranks
 from learner.records.run_folder import RunFolder
 from learner.runs.config import RunConfig
 from learner.runs.lives import book
+from learner.runs.start import start_from
 from learner.training.module import AgentModule, RingDataModule, fit
 
 MEET_S = 120.0
@@ -149,8 +150,11 @@ def learn_beside(
             inspect=partial(counting.verify, robot=robot) if config.train.verify else None,
             ranks=ranks,
         )
+        module = AgentModule(config.learner)
+        if not resume:
+            start_from(config.learner.start_from, module)
         fit(
-            AgentModule(config.learner),
+            module,
             RingDataModule(dataset, **states),
             steps=config.train.steps,
             clip=config.train.clip,

@@ -31,6 +31,7 @@ from learner.reporting.report import write_report
 from learner.runs.config import RunConfig
 from learner.runs.options import RunOptions
 from learner.runs.session import Streamed, stream_and_learn
+from learner.runs.start import check_start
 from learner.runs.static import check_static
 
 _TOTALS = ("wall_s", "steps", "new_steps", "published", "reads", "interrupted")
@@ -40,6 +41,8 @@ _TOTALS = ("wall_s", "steps", "new_steps", "published", "reads", "interrupted")
 def run(options: RunOptions) -> dict[str, Any]:
     """Makes one whole run; returns its summary, which is also saved in the run folder."""
     check_static(options.config)
+    if not options.resume:
+        check_start(options.config.learner.start_from, options.config.learner.agent)
     if options.config.train.nodes > 1:  # other machines have other working directories
         options = replace(options, config=replace(options.config, out=options.config.out.absolute()))
     folder = RunFolder.open(options.config.out) if options.resume else RunFolder.create(options.config.out)

@@ -97,6 +97,9 @@ class LearnerConfig:
     average: AverageConfig = field(default_factory=AverageConfig)
     backbone: str = ""
     """Folder of a Wan2.2 checkpoint from which the backbone starts; "" starts from random weights."""
+    start_from: str = ""
+    """A policy from which the training begins: a `.safetensors` file, a run, a checkpoint or builtin:NAME. Its weights and
+    normaliser are taken over; optimiser, schedule and stream begin anew. "" begins from random weights."""
     precision: Precision = Precision.SINGLE
     compile: bool = False
     """Whether to compile the blocks with `torch.compile`: costs minutes at the start, makes steps faster on a GPU."""
@@ -124,6 +127,11 @@ class LearnerConfig:
         if self.parallel is Parallel.FSDP and self.optimizer.matrices is Matrices.MUON:
             raise ConfigError(
                 "optimizer.matrices muon needs whole matrices, parallel fsdp shards them: choose adamw, or parallel ddp"
+            )
+        if self.start_from and self.backbone:
+            raise ConfigError(
+                f"a training begins from a policy or from a backbone, got start_from {self.start_from} and backbone "
+                f"{self.backbone}: leave one out"
             )
         for name in self.loggers:
             if name not in LOGGERS:
