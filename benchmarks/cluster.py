@@ -4,6 +4,8 @@
 
 workers_1_to_n_linearity    n times the trajectories per second of processor time with n workers, over those with one worker; n
                             means that more workers cause no extra cost. (Wall time is useless with fewer cores than workers.)
+                            Median of rounds, each with every number of workers, because a shared machine's pace drifts
+linearity_of_rounds         the same for the largest number of workers, of every round
 recovery_s                  time from a fault until all workers run again, by cause (median)
 gateway_over_memcpy         processor time to deliver a trajectory through a gateway, in one process, over one copy of its bytes
 gateway_batch_over_single    processor time of the gateway's process for each trajectory (counting physics) that comes in batches of
@@ -89,10 +91,14 @@ def measured(workers: int, seconds: float, *pauses_s: float) -> list[Run]:
     return [runs[0]._replace(torn=len(place.reader.torn), over_k=over), *runs[1:]]
 
 
-def linearity(runs: list[Run]) -> dict[str, float]:
-    """Linearity by number of workers."""
-    one = runs[0].published / runs[0].processor_s
-    return {str(run.workers): round(run.workers * run.published / run.processor_s / one, 2) for run in runs}
+def linearity(rounds: list[list[Run]]) -> dict[str, list[float]]:
+    """Linearity by number of workers, of every round. The first run of a round is of one worker."""
+    found: dict[str, list[float]] = {}
+    for runs in rounds:
+        one = runs[0].published / runs[0].processor_s
+        for run in runs:
+            found.setdefault(str(run.workers), []).append(round(run.workers * run.published / run.processor_s / one, 2))
+    return found
 
 
 def model_error(runs: list[Run]) -> float:
@@ -229,24 +235,27 @@ def main() -> int:
     """Measures and prints; returns 1 when a read was torn or a trajectory was read too often."""
     parser = harness.parser(__doc__, "1 to 2 workers, one crash, fewer steps of the model, no batches")
     options = parser.parse_args()
-    counts, seconds = ((1, 2), 2.0) if options.quick else ((1, 2, 4, 8), 15.0)
+    counts, seconds, repeats = ((1, 2), 2.0, 0) if options.quick else ((1, 2, 4, 8), 12.0, 4)
     runs = [measured(count, seconds, 0.0)[0] for count in counts[:-1]]
     last, *slow = measured(counts[-1], seconds, 0.0, 0.02)
     runs.append(last)
+    rounds = [runs, *([measured(count, seconds, 0.0)[0] for count in counts] for _ in range(repeats))]
+    ratios = linearity(rounds)
     overhead, added_s = sweep_overhead()
     faults = (
         (Fault.CRASH,) if options.quick else (*[Fault.CRASH] * 5, Fault.GATEWAY, Fault.GATEWAY, Fault.HANG, Fault.NODE, Fault.NODE)
     )
     verdict = storm(iter(faults), calm_s=1.0 if options.quick else 5.0)
     figures = {
-        "workers_1_to_n_linearity": linearity(runs),
+        "workers_1_to_n_linearity": {workers: round(float(np.median(values)), 2) for workers, values in ratios.items()},
+        "linearity_of_rounds": ratios[str(counts[-1])],
         "recovery_s": verdict.recovery_s(),
         "gateway_over_memcpy": gateway_over_memcpy(10 if options.quick else 60),
         "gateway_batch_over_single": None if options.quick else gateway_batch_over_single(10.0),
         "sweep_overhead": overhead,
         "sweep_added_s_a_trial": added_s,
-        "torn": verdict.torn + sum(run.torn for run in runs),
-        "over_k": verdict.over_k + sum(run.over_k for run in runs),
+        "torn": verdict.torn + sum(run.torn for runs in rounds for run in runs),
+        "over_k": verdict.over_k + sum(run.over_k for runs in rounds for run in runs),
         "model_error": {"workers_limit": model_error(runs), "reader_limits": model_error([runs[0], *slow])},
         "experience_lost": round(verdict.experience_lost, 3),
         "trajectories_per_s": {str(run.workers): round(run.published / run.span_s, 1) for run in runs},

@@ -26,14 +26,15 @@ from embodichain.ring.layout import RingLayout
 from embodichain.ring.leaving import Leaving, give_back
 from embodichain.ring.lent import Claim, HeldReads, Lent
 from embodichain.ring.locks import Hold, row_at
-from embodichain.ring.participants import Health, RowState, myself
-from embodichain.ring.stats import Observer, ParticipantView
+from embodichain.ring.participants import RowState, myself
+from embodichain.ring.stats import Observer
 from embodichain.types import RingSpec
 
 SLICE_S = 0.05
 """Longest sleep of a waiter [s]; it bounds the delay if the process that should have woken it was killed."""
 LOOK_WAITING_S, LOOK_BUSY_S = 0.02, 1.0
-"""Interval at which a participant looks for dead participants and a dead owner [s], while waiting and otherwise."""
+"""Interval at which a participant looks for dead participants and a dead owner [s], while waiting and otherwise. Where n wait, each
+looks n times as rarely: together they look as often as one would, or n participants would look at n rows, n squared in all."""
 GRACE_S = 1.0
 """How long a change of K waits for running publishes [s], which normally take nanoseconds."""
 MANY = 32
@@ -324,13 +325,11 @@ class Member:
         if self.observer.header(layout.AT_CLOSED):
             raise RingClosed(f"the owner closed the ring at {self.path}")
         reaped = 0
-        for view in self.observer.participants():
-            if view.health is not Health.DEAD:
-                continue
+        for row in self.observer.dead():
             with self._lock:
                 if not self._usable:
                     self._refuse()
-                slots = self._reap(view)
+                slots = self._reap(row)
                 code = custody.count_reaped(self._context, slots) if slots >= 0 else 0
             reaped += slots >= 0
             self._wake(layout.AT_READY_EVENT, code & 1)
@@ -377,7 +376,7 @@ class Member:
                     code = attempt(True)
                     if code in _NOT_YET:
                         futex.wait(self._base + event, seen, min(left, SLICE_S))
-                        self._look(LOOK_WAITING_S)
+                        self._look(min(LOOK_BUSY_S, LOOK_WAITING_S * self.observer.waiting()))
                         code = attempt(True)
             finally:
                 with self._lock:
@@ -418,7 +417,7 @@ class Member:
         reaped: list[int] = []
         joined = self._take_row()
         if joined is None:
-            reaped = [self._reap(view) for view in self.observer.participants() if view.health is Health.DEAD]
+            reaped = [self._reap(row) for row in self.observer.dead()]
             joined = self._take_row()
         if joined is None:
             kind, remedy = ("that may read", "attach those that only write with reads=False,")
@@ -446,14 +445,14 @@ class Member:
             hold.release()
         return None
 
-    def _reap(self, view: ParticipantView) -> int:
+    def _reap(self, row: int) -> int:
         """Reaps one dead participant, proven by its free lock; returns the number of its slots, or NOTHING if others were first."""
-        at = row_at(view.row)
+        at = row_at(row)
         if not self._witness.take(at):
             return words.NOTHING
         try:
-            word = self.observer.row_word(view.row)  # read again: any identity in the row now has no lock, and so is dead
-            return custody.reap(self._context, view.row, word, self._reaper) if word else words.NOTHING
+            word = self.observer.row_word(row)  # read again: any identity in the row now has no lock, and so is dead
+            return custody.reap(self._context, row, word, self._reaper) if word else words.NOTHING
         finally:
             self._witness.drop(at)
 

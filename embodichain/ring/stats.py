@@ -104,9 +104,10 @@ class Observer(Unique):
     def participants(self) -> list[ParticipantView]:
         """All participants in the table."""
         now, found = time.monotonic_ns(), []
-        for row, cells in enumerate(self._rows):
+        for row in self._taken():
+            cells = self._rows[row]
             word = int(cells[0])
-            if word:
+            if word:  # it may have left since
                 identity = ParticipantIdentity.unpack(word)
                 found.append(
                     ParticipantView(
@@ -120,6 +121,17 @@ class Observer(Unique):
                     )
                 )
         return found
+
+    def dead(self) -> list[int]:
+        """Rows of dead participants, by the locks of their rows. Cheaper than `participants`: nothing is read from /proc."""
+        return [row for row in self._taken() if not self.witness.alive(row_at(row))]
+
+    def waiting(self) -> int:
+        """Number of participants that wait for a slot or a trajectory right now."""
+        return int(np.count_nonzero(self._rows[:, layout.ROW_WAITING // 8]))
+
+    def _taken(self) -> list[int]:
+        return np.flatnonzero(self._rows[:, 0]).tolist()
 
     def _health(self, row: int, identity: ParticipantIdentity) -> Health:
         """Whether it is alive, by the lock of its row, and whether it is stopped, by /proc if that knows the process."""

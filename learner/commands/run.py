@@ -23,11 +23,9 @@ def main(arguments: list[str]) -> int:
     """`embodichain run`; returns 0 on success, 130 after Ctrl-C (the run can be resumed)."""
     options = parse(arguments)
     if options.dry_run:
-        from learner.runs.start import check_start
         from learner.runs.static import check_static
 
         static = check_static(options.config)
-        check_start(options.config.learner.start_from, options.config.learner.agent)
         if options.json:
             from embodichain.types.plain import as_plain
 
@@ -92,7 +90,7 @@ def _parser() -> tuple[Parser, dict[str, str]]:
     more = {
         "--static": ("--static.folder", "learn from a LeRobot v3 folder, or beside the stream: --static.share, --static.mapping"),
         "--scenes": ("--world.scenes.folder", "stream the scenes saved in a folder"),
-        "--start-from": ("--learner.start-from", "a policy file, a run or builtin:NAME whose weights the training begins from"),
+        "--start-from": ("--learner.start", "a policy file, a run or builtin:NAME whose weights the training begins from"),
         "--ranks": ("--train.ranks", "learner processes that share the ring"),
         "--nodes": ("--train.nodes", "learner nodes of a cluster, each with a ring"),
         "--steps": ("--train.steps", "training steps"),

@@ -30,7 +30,7 @@ from learner.data.ranks import Ranks
 from learner.records.run_folder import RunFolder
 from learner.runs.config import RunConfig
 from learner.runs.lives import book
-from learner.runs.start import start_from
+from learner.runs.starts import begin_from
 from learner.training.module import AgentModule, RingDataModule, fit
 
 MEET_S = 120.0
@@ -151,8 +151,8 @@ def learn_beside(
             ranks=ranks,
         )
         module = AgentModule(config.learner)
-        if not resume:
-            start_from(config.learner.start_from, module)
+        if config.learner.start and not resume:
+            begin_from(module.agent, config.learner.start)
         fit(
             module,
             RingDataModule(dataset, **states),

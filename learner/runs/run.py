@@ -23,15 +23,17 @@ from embodichain.world import World
 from learner.evaluation.episodes import PilotFactory, Played, PolicyPilot, Score, as_rows, baselines, evaluate, expert
 from learner.inference.background import make_policy
 from learner.inference.policy_file import load_agent
+from learner.models.agent import Agent
 from learner.records.files import held, write_whole
 from learner.records.interrupt import Interrupt
 from learner.records.run_folder import RunFolder, command_line
 from learner.reporting.pictures import save_film, save_strip, save_thumbnails
 from learner.reporting.report import write_report
 from learner.runs.config import RunConfig
+from learner.runs.locate import find
 from learner.runs.options import RunOptions
 from learner.runs.session import Streamed, stream_and_learn
-from learner.runs.start import check_start
+from learner.runs.starts import begin_from
 from learner.runs.static import check_static
 
 _TOTALS = ("wall_s", "steps", "new_steps", "published", "reads", "interrupted")
@@ -41,8 +43,8 @@ _TOTALS = ("wall_s", "steps", "new_steps", "published", "reads", "interrupted")
 def run(options: RunOptions) -> dict[str, Any]:
     """Makes one whole run; returns its summary, which is also saved in the run folder."""
     check_static(options.config)
-    if not options.resume:
-        check_start(options.config.learner.start_from, options.config.learner.agent)
+    if options.config.learner.start and not options.resume:
+        options = replace(options, config=_with_start_found(options.config))
     if options.config.train.nodes > 1:  # other machines have other working directories
         options = replace(options, config=replace(options.config, out=options.config.out.absolute()))
     folder = RunFolder.open(options.config.out) if options.resume else RunFolder.create(options.config.out)
@@ -50,6 +52,13 @@ def run(options: RunOptions) -> dict[str, Any]:
         if not options.resume:
             folder.check_new()  # another run may have come and gone since
         return _run_in(folder, options)
+
+
+def _with_start_found(config: RunConfig) -> RunConfig:
+    """`config` with the file of the agent that `learner.start` names; raises before anything is made if none is there that fits."""
+    start = find(Path(config.learner.start)).checkpoint.absolute()
+    begin_from(Agent(config.learner.agent), start)
+    return replace(config, learner=replace(config.learner, start=str(start)))
 
 
 def _run_in(folder: RunFolder, options: RunOptions) -> dict[str, Any]:

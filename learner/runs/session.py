@@ -36,7 +36,7 @@ from learner.runs.held_out_loss import HeldOutLoss, MeasuredLoss
 from learner.runs.lives import Testament, all_rings, begin, book
 from learner.runs.nodes import check_shared, learn_on_nodes
 from learner.runs.rank_processes import companions, learn_beside
-from learner.runs.start import start_from
+from learner.runs.starts import begin_from
 from learner.runs.static import NoEngine, open_mixture
 from learner.runs.watching import StepCallback, WaitCallback
 from learner.runs.wishes import Wishes
@@ -177,8 +177,8 @@ def stream(
     module = AgentModule(config.learner)
     if resume:
         check_resumable(module, folder.checkpoint)
-    else:
-        start_from(config.learner.start_from, module)
+    elif config.learner.start:
+        begin_from(module.agent, config.learner.start)
     measure = HeldOutLoss(world, config, module) if config.train.measure_every and share.index == 0 else None
     with ExitStack() as stack:
         spec = config.ring_spec(world.stream_spec)

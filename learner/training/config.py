@@ -97,9 +97,9 @@ class LearnerConfig:
     average: AverageConfig = field(default_factory=AverageConfig)
     backbone: str = ""
     """Folder of a Wan2.2 checkpoint from which the backbone starts; "" starts from random weights."""
-    start_from: str = ""
-    """A policy from which the training begins: a `.safetensors` file, a run, a checkpoint or builtin:NAME. Its weights and
-    normaliser are taken over; optimiser, schedule and stream begin anew. "" begins from random weights."""
+    start: str = ""
+    """A trained agent whose weights and statistics the training begins with: a run folder, a checkpoint, a policy file or
+    builtin:NAME. Optimiser, schedule and stream are new. "" for random weights, and statistics measured on the stream."""
     precision: Precision = Precision.SINGLE
     compile: bool = False
     """Whether to compile the blocks with `torch.compile`: costs minutes at the start, makes steps faster on a GPU."""
@@ -128,9 +128,9 @@ class LearnerConfig:
             raise ConfigError(
                 "optimizer.matrices muon needs whole matrices, parallel fsdp shards them: choose adamw, or parallel ddp"
             )
-        if self.start_from and self.backbone:
+        if self.start and self.backbone:
             raise ConfigError(
-                f"a training begins from a policy or from a backbone, got start_from {self.start_from} and backbone "
+                f"a training begins with an agent or with a backbone, got start {self.start} and backbone "
                 f"{self.backbone}: leave one out"
             )
         for name in self.loggers:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from learner.training.config import AverageConfig, Matrices, OptimizerConfig
+from learner.training.muon import Muon
 
 
 def make_optimizer(config: OptimizerConfig, module: nn.Module, *, fused: bool = True) -> torch.optim.Optimizer:
@@ -17,8 +18,8 @@ def make_optimizer(config: OptimizerConfig, module: nn.Module, *, fused: bool = 
     if config.matrices is Matrices.ADAMW:
         return adamw(config, module, fused=fused)
     hidden = inner_matrices(module)
-    scaled = {"lr": config.rate, "weight_decay": config.weight_decay, "adjust_lr_fn": "match_rms_adamw"}
-    return Together((torch.optim.Muon(hidden, **scaled), adamw(config, module, fused=fused, without=hidden)))
+    muon = Muon(hidden, lr=config.rate, weight_decay=config.weight_decay)
+    return Together((muon, adamw(config, module, fused=fused, without=hidden)))
 
 
 def adamw(config: OptimizerConfig, module: nn.Module, *, fused: bool = True, without: Sequence[Tensor] = ()) -> torch.optim.AdamW:

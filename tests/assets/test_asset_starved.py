@@ -65,3 +65,18 @@ def test_an_asset_is_given_up_for_its_own_time_alone(starved, tmp_path, monkeypa
     assert outcome.state == ("built" if starved else "failed"), outcome.reason
     if not starved:
         assert "not finished after 900 s, without what it waited for a core" in outcome.reason
+
+
+def test_an_asset_is_given_up_although_it_tells_of_its_stages(tmp_path, monkeypatch):
+    told = []
+
+    def listen(outcome):
+        if outcome.state == "building" and outcome.stage != "start":
+            told.append(outcome.stage)
+            time.sleep(2.0)  # by then it has told of its next stages
+
+    leap = lambda: 3600.0 * bool(told)  # noqa: E731
+    monkeypatch.setattr(batch, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + leap()))
+    (outcome,) = batch.run([SlowJob()], tmp_path, BatchConfig(jobs=1), listener=listen)
+    assert (outcome.state, len(told)) == ("failed", 1)
+    assert "not finished after 900 s" in outcome.reason

@@ -12,7 +12,8 @@ from embodichain.errors import ConfigError
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset
 from learner.inference.policy_file import Setup, load_agent, save_agent
-from learner.runs.start import check_start, start_from
+from learner.models.agent import Agent
+from learner.runs.starts import begin_from
 from learner.training.config import LearnerConfig, OptimizerConfig
 from learner.training.module import AgentModule, RingDataModule, fit
 
@@ -30,8 +31,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def train(trajectories, checkpoint: Path, config: LearnerConfig = CONFIG, *, resume: bool = False, steps: int = 3) -> list[dict]:
     """What was logged at each step of a training that starts from a policy, if `config` names one."""
     module, seen = AgentModule(config), []
-    if not resume:
-        start_from(config.start_from, module)
+    if config.start and not resume:
+        begin_from(module.agent, config.start)
 
     def note(step, values) -> bool:
         seen.append({"step": step, **values})
@@ -52,7 +53,7 @@ def policy(trajectories, tmp_path_factory) -> Path:
 
 
 def test_its_first_loss_is_that_of_the_policy_and_its_steps_begin_at_one(trajectories, policy, tmp_path):
-    config = replace(CONFIG, start_from=str(policy))
+    config = replace(CONFIG, start=str(policy))
     first, *_ = train(trajectories, tmp_path / "last.ckpt", config)
     batch = RingDataset(MemorySource(trajectories), CONFIG.data).draw().gather()  # the first: nothing is measured again
     noise = torch.Generator().manual_seed(SMALL.seed * 1_000_003)
@@ -63,18 +64,18 @@ def test_its_first_loss_is_that_of_the_policy_and_its_steps_begin_at_one(traject
 
 
 def test_the_normaliser_is_that_of_the_policy_even_on_another_stream(trajectories, policy, tmp_path):
-    train(trajectories[6:], tmp_path / "last.ckpt", replace(CONFIG, start_from=str(policy)))
+    train(trajectories[6:], tmp_path / "last.ckpt", replace(CONFIG, start=str(policy)))
     old, new = load_agent(policy).normalizer.state_dict(), load_agent(tmp_path / "last.ckpt").normalizer.state_dict()
     assert all(torch.equal(old[name], new[name]) for name in old)
 
 
 def test_descent_is_kept_through_checkpoints_files_and_resumes(trajectories, policy, tmp_path):
-    config = replace(CONFIG, start_from=str(policy))
+    config = replace(CONFIG, start=str(policy))
     train(trajectories, tmp_path / "last.ckpt", config)
     train(trajectories, tmp_path / "last.ckpt", config, resume=True, steps=4)
     child = tmp_path / "child.safetensors"
     save_agent(load_agent(tmp_path / "last.ckpt"), child, Setup())
-    train(trajectories, tmp_path / "next.ckpt", replace(CONFIG, start_from=str(child)))
+    train(trajectories, tmp_path / "next.ckpt", replace(CONFIG, start=str(child)))
     descent = load_agent(tmp_path / "next.ckpt").ancestry
     assert [ancestor["policy"] for ancestor in descent] == [str(policy), str(child)]
     assert len({ancestor["sha256"] for ancestor in descent}) == 2 and not load_agent(policy).ancestry
@@ -82,34 +83,34 @@ def test_descent_is_kept_through_checkpoints_files_and_resumes(trajectories, pol
 
 def test_the_memory_holds_as_many_frames_as_the_new_training_shows_it(policy):
     module = AgentModule(replace(CONFIG, data=replace(CONFIG.data, window=4)))
-    start_from(str(policy), module)
+    begin_from(module.agent, policy)
     assert int(module.agent.memory_span) == 4 and int(load_agent(policy).memory_span) == 2
 
 
 @pytest.mark.parametrize(
     ("agent", "told"),
     [
-        (replace(SMALL, model=replace(SMALL.model, dim=64)), "model.dim 64, there 32"),
-        (replace(SMALL, model=replace(SMALL.model, heads=1)), "model.heads 1, there 2"),
+        (replace(SMALL, model=replace(SMALL.model, dim=64)), "weight: .* instead of "),
+        (replace(SMALL, model=replace(SMALL.model, history_noise_told=True)), "history_noise_told: False instead of True"),
         (replace(SMALL, encoder=replace(SMALL.encoder, source="builtin")), "encoder"),
         (
             replace(SMALL, normalizer=replace(SMALL.normalizer, relative_joints=False)),
-            "normalizer.relative_joints False, there True",
+            "normalizer: ",
         ),
     ],
 )
 def test_what_does_not_fit_is_one_error_that_names_it(policy, agent, told):
-    with pytest.raises(ConfigError, match=f"cannot start from the policy .*{told}.*choose its recipe"):
-        check_start(str(policy), agent)
+    with pytest.raises(ConfigError, match=f"cannot start from .*{told}.*Give the settings"):
+        begin_from(Agent(agent), policy)
 
 
 def test_a_file_in_float16_and_other_noise_in_training_are_no_mismatch(policy, tmp_path):
     half = tmp_path / "half.safetensors"
     save_agent(load_agent(policy), half, Setup(), half=True)
-    check_start(str(half), replace(SMALL, seed=7, model=replace(SMALL.model, history_noise_prob=0.1, action_weight=3.0)))
+    begin_from(Agent(replace(SMALL, seed=7, model=replace(SMALL.model, history_noise_prob=0.1, action_weight=3.0))), half)
 
 
 def test_a_training_begins_from_one_thing_alone(policy):
     with pytest.raises(ConfigError, match="leave one out"):
-        replace(CONFIG, start_from=str(policy), backbone="wan")
+        replace(CONFIG, start=str(policy), backbone="wan")
     assert json.dumps(load_agent(policy).ancestry) == "[]"

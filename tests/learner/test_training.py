@@ -4,18 +4,24 @@ import csv
 import resource
 import signal
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from learner_parts import SMALL
+from torch import nn
 
 from embodichain.errors import ConfigError, LearnerError, StreamEnded
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset
-from learner.inference.policy_file import load_agent
+from learner.inference.policy_file import Setup, load_agent, save_agent
+from learner.models.agent import Agent
+from learner.models.lingbot_va import sizes as lingbot_va
+from learner.runs.starts import begin_from
 from learner.training.checkpoint_file import saved_stream_state
 from learner.training.config import AverageConfig, LearnerConfig, Matrices, OptimizerConfig, Parallel, Precision, Schedule
 from learner.training.module import AgentModule, RingDataModule, fit, make_logger
+from learner.training.muon import Muon
 from learner.training.optimizer import WeightAverage, adamw, make_optimizer
 
 CONFIG = LearnerConfig(
@@ -28,9 +34,11 @@ CONFIG = LearnerConfig(
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def train(trajectories, path, steps, *, config=CONFIG, resume=False, logs=None):
+def train(trajectories, path, steps, *, config=CONFIG, resume=False, logs=None, start=""):
     """What was logged at each step, and the module."""
     module, seen = AgentModule(config), []
+    if start:
+        begin_from(module.agent, str(start))
 
     def note(step, values) -> bool:
         seen.append(dict(values))
@@ -226,6 +234,26 @@ def test_muon_moves_inner_matrices_and_nothing_else_and_resumes_to_the_bit(traje
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
+def test_muon_steps_as_torchs_does_but_for_rounding():
+    """Tall, wide and square matrices, three steps: the same moves up to bfloat16, and the same state, so that either resumes."""
+    shapes = [(12, 5), (5, 12), (8, 8), (8, 8)]
+    start = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed, shape in enumerate(shapes)]
+    ends, states = [], []
+    for make in (partial(torch.optim.Muon, adjust_lr_fn="match_rms_adamw"), Muon):
+        matrices = [nn.Parameter(matrix.clone()) for matrix in start]
+        optimizer = make([*matrices, nn.Parameter(torch.ones(3, 3))], lr=0.05, weight_decay=0.1)  # the last has no gradient
+        for _ in range(3):
+            sum((matrix**2).sum() + matrix.sum() for matrix in matrices).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        ends.append(matrices)
+        states.append([optimizer.state[matrix]["momentum_buffer"] for matrix in matrices])
+    for first, torchs, ours in zip(start, *ends, strict=True):
+        assert (ours - torchs).norm() < 0.02 * (torchs - first).norm()
+    for torchs, ours in zip(*states, strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=0.02, atol=0.02)
+
+
 def test_muon_is_refused_where_matrices_are_sharded():
     with pytest.raises(ConfigError, match="muon needs whole matrices"):
         LearnerConfig(parallel=Parallel.FSDP, optimizer=OptimizerConfig(matrices=Matrices.MUON))
@@ -236,3 +264,37 @@ def test_half_precision_training_keeps_single_precision_weights(trajectories, tm
     half, module = train(trajectories, tmp_path / "b.ckpt", 2, config=replace(CONFIG, precision=Precision.HALF))
     assert half[-1]["loss"] == pytest.approx(exact[-1]["loss"], rel=0.03) and half[-1]["loss"] != exact[-1]["loss"]
     assert {p.dtype for p in module.agent.parameters()} == {torch.float32}
+
+
+def test_a_training_starts_from_a_trained_agent(trajectories, tmp_path):
+    """Its first loss is that of a trained agent; weights and statistics are that agent's, and statistics are not measured again."""
+    longer = replace(CONFIG, optimizer=replace(CONFIG.optimizer, total_steps=60), average=AverageConfig(decay=0.9))
+    _, trained = train(trajectories, tmp_path / "first.ckpt", 60, config=longer)
+    save_agent(trained.agent, tmp_path / "policy.safetensors", Setup())
+    other = list(reversed(trajectories))[: len(trajectories) // 2]  # measured anew, statistics would be others
+    (cold, *_), (warm, *_), (going_on, *_) = (
+        train(other, tmp_path / f"{name}.ckpt", 2, start=start)[0]
+        for name, start in (("cold", ""), ("warm", tmp_path / "policy.safetensors"), ("again", tmp_path / "policy.safetensors"))
+    )
+    module = AgentModule(CONFIG)
+    begin_from(module.agent, str(tmp_path / "policy.safetensors"))
+    for name, weight in trained.agent.state_dict().items():
+        assert torch.equal(module.agent.state_dict()[name], weight), name
+    assert warm["loss"] == going_on["loss"] < 0.9 * cold["loss"]
+
+
+def test_a_start_that_does_not_fit_is_refused_with_what_differs(trajectories, tmp_path):
+    _, trained = train(trajectories, tmp_path / "first.ckpt", 2)
+    save_agent(trained.agent, tmp_path / "policy.safetensors", Setup())
+    start = str(tmp_path / "policy.safetensors")
+    wider = replace(CONFIG.agent, model=replace(CONFIG.agent.model, ffn=128))
+    with pytest.raises(ConfigError, match=r"cannot start from .*expand\.weight: \[64, 32\] instead of \[128, 32\]"):
+        begin_from(Agent(wider), start)
+    coarser = replace(CONFIG.agent, normalizer=replace(CONFIG.agent.normalizer, exact=not CONFIG.agent.normalizer.exact))
+    with pytest.raises(ConfigError, match=r"normalizer: .* instead of"):
+        begin_from(Agent(coarser), start)
+    with pytest.raises(ConfigError, match="its model family is clwm, not lingbot_va"):
+        begin_from(Agent(replace(CONFIG.agent, model=lingbot_va.tiny())), start)
+    begin_from(Agent(replace(CONFIG.agent, model=replace(CONFIG.agent.model, action_draws=3, history_noise_prob=0.0))), start)
+    with pytest.raises(LearnerError, match="no checkpoint at"):
+        begin_from(Agent(CONFIG.agent), str(tmp_path / "other.safetensors"))

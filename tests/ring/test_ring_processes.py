@@ -353,3 +353,31 @@ def test_another_user_may_not_attach():
         os.chown(ring.path, 65_534, 65_534)
         with pytest.raises(RingError, match="belongs to user 65534, this process runs as 0"):
             Ring.attach(ring.path)
+
+
+def test_many_that_wait_look_for_the_dead_no_more_often_than_a_few(monkeypatch):
+    """Each looks at every participant: if all looked as often as one does alone, the cost would grow with their number squared."""
+    looks = []
+    look = Observer.dead
+    monkeypatch.setattr(Observer, "dead", lambda observer: looks.append(observer) or look(observer))
+
+    def looked(waiters: int) -> int:
+        with Ring.create(ring_spec()) as ring:
+            rings = [Ring.attach(ring.path) for _ in range(waiters)]
+
+            def wait(one):
+                with pytest.raises(RingTimeout):
+                    one.sample(1, 2.0, np.random.default_rng(0))
+
+            threads = [threading.Thread(target=wait, args=(one,)) for one in rings]
+            looks.clear()
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            for one in rings:
+                one.close()
+            return len(looks)
+
+    assert looked(1) > 20  # alone it looks each time that it wakes
+    assert looked(24) < 24 * 8, "twenty-four looked eight times each at most, and not as often as one alone"

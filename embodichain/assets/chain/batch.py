@@ -164,13 +164,7 @@ class _Builder:
         assert index is not None
         seconds = round(self.spent_s, 3)
         try:
-            if not self.pipe.poll():
-                if seconds < timeout_s:
-                    return
-                self._replace()
-                become(index, state="failed", seconds=seconds, reason=_LATE.format(timeout_s))
-                return
-            kind, *rest = self.pipe.recv()
+            kind, *rest = self.pipe.recv() if self.pipe.poll() else ("silent",)
         except (EOFError, ConnectionResetError):
             self.process.join()
             code = self.process.exitcode
@@ -178,9 +172,13 @@ class _Builder:
             cause = f"killed by signal {-code}, out of memory perhaps" if code and code < 0 else f"exit code {code}"
             become(index, state="failed", seconds=seconds, reason=f"build: its process died ({cause})")
             return
-        if kind == "stage":
-            stage, part = rest
-            become(index, stage=f"{stage} {part}".strip())
+        if kind in ("silent", "stage"):
+            if seconds >= timeout_s:  # also when it tells of a new stage again and again
+                self._replace()
+                become(index, state="failed", seconds=seconds, reason=_LATE.format(timeout_s))
+            elif kind == "stage":
+                stage, part = rest
+                become(index, stage=f"{stage} {part}".strip())
             return
         result, seconds, entries = rest
         self.index = None
