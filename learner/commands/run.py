@@ -90,6 +90,7 @@ def _parser() -> tuple[Parser, dict[str, str]]:
     more = {
         "--static": ("--static.folder", "learn from a LeRobot v3 folder, or beside the stream: --static.share, --static.mapping"),
         "--scenes": ("--world.scenes.folder", "stream the scenes saved in a folder"),
+        "--start-from": ("--learner.start", "a policy file, a run or builtin:NAME whose weights the training begins from"),
         "--ranks": ("--train.ranks", "learner processes that share the ring"),
         "--nodes": ("--train.nodes", "learner nodes of a cluster, each with a ring"),
         "--steps": ("--train.steps", "training steps"),

@@ -61,6 +61,7 @@ def save_agent(agent: Agent, path: Path, setup: Setup, *, half: bool = False) ->
         weights,
         form=AGENT_FORMAT,
         agent_config=json.dumps(agent.config.to_dict()),
+        ancestry=json.dumps(agent.ancestry),
         setup=json.dumps(asdict(setup)),
     )
 
@@ -87,14 +88,15 @@ def load_agent(path: Path | str, device: str = "cpu") -> Agent:
     try:
         if path.suffix == ".safetensors":
             weights, metadata = read_weights(path, form=AGENT_FORMAT, advice=_ADVICE)
-            config = metadata["agent_config"]
+            config, ancestry = metadata["agent_config"], metadata.get("ancestry", "[]")
         else:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             prefix = "agent."
             weights = {name.removeprefix(prefix): w for name, w in checkpoint["state_dict"].items() if name.startswith(prefix)}
             weights |= checkpoint.get("average", {})
-            config = checkpoint["agent_config"]
+            config, ancestry = checkpoint["agent_config"], checkpoint.get("ancestry", "[]")
         agent = Agent(AgentConfig.from_dict(json.loads(config)))
+        agent.ancestry = tuple(json.loads(ancestry))
     except (KeyError, TypeError, RuntimeError, ValueError, UnpicklingError) as error:
         raise LearnerError(f"checkpoint {path} holds no agent that this version reads: {error!r}") from error
     mismatch = mismatches(agent.state_dict(), weights)

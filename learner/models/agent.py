@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +25,9 @@ class Agent(nn.Module):
     memory_span: Tensor
     """int64 scalar: how many frames the memory held in training; in closed loop it is restarted after as many. 0 means that it was
     trained along whole episodes and is never restarted within one."""
+
+    ancestry: tuple[Mapping[str, str], ...] = ()
+    """The policies from which its training started, the oldest first, each with its path then and the SHA-256 of its file."""
 
     def __init__(self, config: AgentConfig) -> None:
         super().__init__()

@@ -25,6 +25,9 @@ class ModelConfig:
     family: ClassVar[str]
     """The family's name in `families.FAMILIES`, or "package.module:NAME" of its `Family`."""
 
+    free: ClassVar[frozenset[str]] = frozenset()
+    """Settings that a training may choose anew when it starts from a policy, because they do not decide what its weights mean."""
+
     chunk: int = CHUNK
     """Actions between two frames; must equal `world.chunk` of the stream."""
 

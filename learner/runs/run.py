@@ -23,6 +23,7 @@ from embodichain.world import World
 from learner.evaluation.episodes import PilotFactory, Played, PolicyPilot, Score, as_rows, baselines, evaluate, expert
 from learner.inference.background import make_policy
 from learner.inference.policy_file import load_agent
+from learner.models.agent import Agent
 from learner.records.files import held, write_whole
 from learner.records.interrupt import Interrupt
 from learner.records.run_folder import RunFolder, command_line
@@ -32,6 +33,7 @@ from learner.runs.config import RunConfig
 from learner.runs.locate import find
 from learner.runs.options import RunOptions
 from learner.runs.session import Streamed, stream_and_learn
+from learner.runs.starts import begin_from
 from learner.runs.static import check_static
 
 _TOTALS = ("wall_s", "steps", "new_steps", "published", "reads", "interrupted")
@@ -53,8 +55,9 @@ def run(options: RunOptions) -> dict[str, Any]:
 
 
 def _with_start_found(config: RunConfig) -> RunConfig:
-    """`config` with the file of the agent that `learner.start` names; raises before anything is made if there is none."""
+    """`config` with the file of the agent that `learner.start` names; raises before anything is made if none is there that fits."""
     start = find(Path(config.learner.start)).checkpoint.absolute()
+    begin_from(Agent(config.learner.agent), start)
     return replace(config, learner=replace(config.learner, start=str(start)))
 
 

@@ -128,6 +128,11 @@ class LearnerConfig:
             raise ConfigError(
                 "optimizer.matrices muon needs whole matrices, parallel fsdp shards them: choose adamw, or parallel ddp"
             )
+        if self.start and self.backbone:
+            raise ConfigError(
+                f"a training begins with an agent or with a backbone, got start {self.start} and backbone "
+                f"{self.backbone}: leave one out"
+            )
         for name in self.loggers:
             if name not in LOGGERS:
                 raise unknown("logger", name, LOGGERS)

@@ -251,6 +251,7 @@ class AgentModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the agent's configuration, so that `load_agent` needs nothing else, and the averaged weights."""
         checkpoint["agent_config"] = json.dumps(self.config.agent.to_dict())
+        checkpoint["ancestry"] = json.dumps(self.agent.ancestry)
         checkpoint["average"] = self.average.state_dict()
         checkpoint["new_pairs"] = self.experience.new_pairs
         checkpoint["experience"] = self.experience.state()
@@ -258,6 +259,7 @@ class AgentModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stores the averages until `on_fit_start`, when the weights are on their device."""
+        self.agent.ancestry = tuple(json.loads(checkpoint.get("ancestry", "[]")))
         self._saved = checkpoint
 
 

@@ -27,6 +27,10 @@ class ClwmConfig(ModelConfig):
     """Sizes, noise and sampling of the world model. The defaults are the tiny model for CPUs."""
 
     family: ClassVar[str] = "clwm"
+    free: ClassVar[frozenset[str]] = frozenset(
+        {"own_imagination", "proprio_noise", "history_noise_prob", "history_noise_low", "video_shift", "action_shift", "imagined"}
+        | {"action_weight", "action_falloff", "action_draws", "video_steps", "action_steps", "action_temperature", "action_samples"}
+    )
 
     dim: int = 96
     layers: int = 3
