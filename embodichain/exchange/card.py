@@ -10,7 +10,7 @@ from embodichain import __version__
 from embodichain.exchange.recorded import DatasetLayout
 from embodichain.types import Asset, TrajectoryInfo
 
-__all__ = ["Card", "Source", "sources_of"]
+__all__ = ["AssetOrigin", "Card", "sources_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

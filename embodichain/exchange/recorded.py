@@ -13,7 +13,7 @@ from embodichain.errors import ConfigError
 from embodichain.motion.action import ActionCodec
 from embodichain.types import Robot, TrajectoryInfo, TrajectorySpec, read_text
 
-__all__ = ["POSE", "Layout", "Recorded", "channels_of"]
+__all__ = ["POSE", "DatasetLayout", "Recorded", "channels_of"]
 
 POSE = ("x", "y", "z", "qw", "qx", "qy", "qz")
 """Numbers of a pose, in order: position [m], then the quaternion, in the world frame."""

@@ -18,7 +18,7 @@ from embodichain.assets.chain.starved import starved_s
 from embodichain.errors import AssetError, ConfigError, EmbodiChainError
 from embodichain.processes import Child
 
-Listener = Callable[["Outcome"], None]
+Listener = Callable[["JobOutcome"], None]
 """Called whenever the state of a job changes."""
 _LATE = "build: not finished after {:.0f} s, without what it waited for a core; given up"
 
