@@ -45,6 +45,8 @@ IMPORT_BY_NAME = {
 """Where a module may be imported whose name is only known when the program runs: what users name, and optional packages."""
 FAMILY_KNOWN = {"learner.models.families", "learner.runs.recipes"}
 """The list of the families, and who chooses one and its size: whole configurations."""
+SAME_ROLE = {"Draws", "Noise", "Remembered", "Started", "Lease", "Leased", "Policy"}
+"""Names of a role that several model families fill, or that a protocol shares with who fills it."""
 LAWS = {}
 
 
@@ -231,6 +233,17 @@ def _families(house: House) -> list[str]:
 
 
 # ----------------------------------------------------------------------------------------------------------------- files
+
+
+@law
+def a_class_name_has_one_meaning(house: House) -> list[str]:
+    """Whoever reads a name need not ask of which file it is."""
+    homes: dict[str, list[str]] = {}
+    for name, tree in house.trees.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and node.name not in SAME_ROLE:
+                homes.setdefault(node.name, []).append(name)
+    return [f"{name}: {', '.join(sorted(modules))}" for name, modules in sorted(homes.items()) if len(modules) > 1]
 
 
 @law

@@ -164,6 +164,10 @@ MUTANTS = {
     ),
     "a room for leftovers": ("there_is_no_room_for_leftovers", append("learner/data/utils.py", "")),
     "a folder for leftovers": ("there_is_no_room_for_leftovers", append("learner/data/utils/words.py", "")),
+    "a class by the name of another": (
+        "a_class_name_has_one_meaning",
+        append("learner/data/new.py", '\n\nclass Ring:\n    """Of fingers."""\n'),
+    ),
     "a long file": ("files_stay_small", append("learner/data/long.py", "X = 1\n" * 500)),
 }
 

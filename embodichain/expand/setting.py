@@ -20,9 +20,9 @@ from embodichain.types.settings import (
     NUM_TABLES,
     NUM_VARIANTS,
     OBJECT_KINDS,
-    Finish,
     Sensor,
     Setting,
+    SurfaceFinish,
     TextureKind,
 )
 
@@ -170,7 +170,7 @@ def _setting(scene: Scene, rng: np.random.Generator, config: SettingConfig) -> S
         "table": _finish(rng, (0.1, 0.8), (0.15, 0.7)),
         "floor": _finish(rng, (0.05, 0.6), (0.2, 0.8)),
         "walls": _finish(rng, (0.0, 0.15), (0.6, 0.95)),
-        "ceiling": Finish(specular=0.0, roughness=0.95),
+        "ceiling": SurfaceFinish(specular=0.0, roughness=0.95),
         "legs": _finish(rng, (0.1, 0.6), (0.2, 0.7)),
         "furniture": _finish(rng, (0.05, 0.5), (0.2, 0.8)),
         "robot": _finish(rng, (0.2, 0.8), (0.15, 0.6), 0.3, rng.random()),
@@ -183,7 +183,7 @@ def _setting(scene: Scene, rng: np.random.Generator, config: SettingConfig) -> S
         see_through = placement.asset.category in config.see_through and clear < config.glass
         if see_through:
             glass[placement.role] = opacity
-            finish = Finish(specular=0.9, roughness=0.1)
+            finish = SurfaceFinish(specular=0.9, roughness=0.1)
         elif patterned < config.patterned and number < _TEXTURED_OBJECTS:
             textures[placement.role] = texture
         finishes[placement.role] = finish
@@ -213,9 +213,9 @@ def _texture(rng: np.random.Generator, kinds: Sequence[TextureKind], config: Set
     return numbers[int(rng.integers(len(numbers)))]
 
 
-def _finish(rng: np.random.Generator, specular: Range, roughness: Range, chance: float = 0.0, draw: float = 1.0) -> Finish:
+def _finish(rng: np.random.Generator, specular: Range, roughness: Range, chance: float = 0.0, draw: float = 1.0) -> SurfaceFinish:
     metal = float(rng.uniform(0.6, 1.0))
-    found = Finish(specular=float(rng.uniform(*specular)), roughness=float(rng.uniform(*roughness)))
+    found = SurfaceFinish(specular=float(rng.uniform(*specular)), roughness=float(rng.uniform(*roughness)))
     return replace(found, metal=metal, specular=max(found.specular, 0.7)) if draw < chance else found
 
 

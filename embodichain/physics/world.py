@@ -35,7 +35,7 @@ from embodichain.physics.surfaces import paint
 from embodichain.robots.geometry import gripper_travel
 from embodichain.types import ArmParts, Asset, Grains, Light, ObjectPlacement, Pose, Robot, Scene, Texture
 from embodichain.types.poses import compose
-from embodichain.types.settings import Finish, Setting
+from embodichain.types.settings import Setting, SurfaceFinish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -369,7 +369,7 @@ def _finish(world: CompiledWorld, scene: Scene, setting: Setting) -> None:
     model = world.model
     roles = [placement.role for placement in scene.objects]
     for role in ("table", "legs", "floor", "walls", "ceiling", "furniture", "robot", *roles):
-        finish(model, role, setting.textures.get(role), setting.finishes.get(role, Finish()))
+        finish(model, role, setting.textures.get(role), setting.finishes.get(role, SurfaceFinish()))
     for index in world.objects:
         if index.role in setting.glass:
             model.geom_rgba[np.concatenate(index.geoms), 3] = setting.glass[index.role]

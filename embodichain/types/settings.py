@@ -69,7 +69,7 @@ OBJECT_KINDS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finish:
+class SurfaceFinish:
     """How a surface reflects: strength of highlights (0..1), `roughness` (0..1, GGX's), and `metal`, the share (0..1) of metallic
     reflection, which takes the surface's colour in place of diffuse light.
     """
@@ -101,7 +101,7 @@ class Setting:
     """Number of the texture of a role, below `NUM_TEXTURES`; a role without one is plain."""
     colors: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     """Colour of parts of the room and of the robot."""
-    finishes: Mapping[str, Finish] = field(default_factory=dict)
+    finishes: Mapping[str, SurfaceFinish] = field(default_factory=dict)
     glass: Mapping[str, float] = field(default_factory=dict)
     """Opacity (0..1) of objects that can be seen through."""
 

@@ -13,7 +13,7 @@ from embodichain.physics.decor.textures import made
 from embodichain.physics.film import _wandering
 from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.types import CameraLook, Light, Looks
-from embodichain.types.settings import NUM_ENVIRONMENTS, NUM_ROOMS, NUM_TABLES, Finish, Sensor, Setting, TextureKind
+from embodichain.types.settings import NUM_ENVIRONMENTS, NUM_ROOMS, NUM_TABLES, Sensor, Setting, SurfaceFinish, TextureKind
 
 GREY = (0.5, 0.45, 0.4, 1.0)
 OBJECTS = (placed("a", block((0.08, 0.08, 0.06), color=GREY), 0.05, 0.1), placed("b", block(), 0.1, -0.1))
@@ -51,7 +51,7 @@ def test_a_setting_changes_pictures_but_no_motion_and_leaves_nothing_behind(phys
 def test_the_map_lights_what_faces_it_and_turns_with_its_setting(physics):
     dim, bright = (see(physics, Looks(setting=replace(BARE, strength=s)))[0].mean() for s in (0.5, 1.0))
     assert bright > 1.2 * dim
-    shiny = replace(BARE, finishes={"table": Finish(specular=1.0, roughness=0.3, metal=1.0)})
+    shiny = replace(BARE, finishes={"table": SurfaceFinish(specular=1.0, roughness=0.3, metal=1.0)})
     turned = see(physics, Looks(setting=replace(shiny, turn=np.pi / 2)))[0]
     assert np.abs(turned - see(physics, Looks(setting=shiny))[0]).max() > 20
 
@@ -62,7 +62,7 @@ def test_polished_metal_reflects_the_map_and_rough_plastic_does_not(physics):
         return rgb[labels == 1].astype(float)
 
     apart = []
-    for finish in (Finish(specular=0.0, roughness=0.9), Finish(specular=1.0, roughness=0.1, metal=1.0)):
+    for finish in (SurfaceFinish(specular=0.0, roughness=0.9), SurfaceFinish(specular=1.0, roughness=0.1, metal=1.0)):
         apart.append(np.abs(table(finish, 0.0) - table(finish, np.pi)).mean())
     assert apart[1] > 3.0 * apart[0]
 
@@ -71,7 +71,7 @@ def test_a_wide_light_has_soft_shadows(physics):
     light = Light(direction=(0.5, 0.2, -0.8), diffuse=(0.7, 0.7, 0.7))
     between = []
     for softness in (0.0, 0.3):
-        setting = replace(BARE, softness=softness, finishes={"table": Finish(specular=0.0)})
+        setting = replace(BARE, softness=softness, finishes={"table": SurfaceFinish(specular=0.0)})
         rgb, _, labels, _ = see(physics, Looks(setting=setting), lights=(light,))
         shades = rgb[0][labels[0] == 1].mean(axis=-1)
         low, high = shades.min(), np.median(shades)
@@ -82,7 +82,7 @@ def test_a_wide_light_has_soft_shadows(physics):
 def test_what_is_behind_glass_is_mixed_with_it_by_its_opacity(physics):
     def shown(opacity):
         glass = {} if opacity == 1.0 else {"a": opacity}
-        finishes = {"a": Finish(specular=0.0), "table": Finish(specular=0.0)}
+        finishes = {"a": SurfaceFinish(specular=0.0), "table": SurfaceFinish(specular=0.0)}
         rgb, _, labels, _ = see(physics, Looks(setting=replace(BARE, glass=glass, finishes=finishes)))
         return rgb[0][labels[0] == 3].astype(float)
 
@@ -146,7 +146,7 @@ def test_maps_shed_the_same_light_on_a_table_and_differ():
 def test_a_rolling_shutter_shows_each_row_as_the_camera_then_sees_it(physics):
     turn = np.array((0.05, -0.04, 0.06))
     looks = Looks(
-        setting=replace(BARE, finishes={"table": Finish(specular=0.0)}, textures={"table": TextureKind.TILES.numbers()[6]})
+        setting=replace(BARE, finishes={"table": SurfaceFinish(specular=0.0)}, textures={"table": TextureKind.TILES.numbers()[6]})
     )
     still = see(physics, looks)[0][0].astype(np.uint8)
     sensors.roll(still, (None, None), turn, physics.robot.cameras[0].fovy)

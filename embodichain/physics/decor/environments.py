@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from embodichain.errors import SceneError
 from embodichain.types.settings import NUM_ENVIRONMENTS
 
-__all__ = ["LEVELS", "SIZE", "Environment", "environment", "panorama", "radiance"]
+__all__ = ["LEVELS", "SIZE", "EnvironmentLight", "environment", "panorama", "radiance"]
 
 SIZE = 32
 """Edge length of each octahedral table [texels]."""
@@ -28,7 +28,7 @@ _MEAN = 0.46
 Floats = NDArray[np.float64]
 
 
-class Environment(NamedTuple):
+class EnvironmentLight(NamedTuple):
     """What surfaces need of a map."""
 
     diffuse: NDArray[np.float32]
@@ -38,7 +38,7 @@ class Environment(NamedTuple):
 
 
 @lru_cache(maxsize=NUM_ENVIRONMENTS)
-def environment(number: int) -> Environment:
+def environment(number: int) -> EnvironmentLight:
     """The map with this number; raises SceneError when there is none."""
     if not 0 <= number < NUM_ENVIRONMENTS:
         raise SceneError(f"there is no environment map {number}: the library has 0 to {NUM_ENVIRONMENTS - 1}")
@@ -55,7 +55,7 @@ def environment(number: int) -> Environment:
     for sharpness in _SHARPNESS[1:]:
         weights = np.exp(np.float32(sharpness) * cosines)
         tables.append((weights @ light.astype(np.float32)) / weights.sum(axis=1, keepdims=True))
-    return Environment((scale * diffuse).astype(np.float32), (scale * np.concatenate(tables)).astype(np.float32))
+    return EnvironmentLight((scale * diffuse).astype(np.float32), (scale * np.concatenate(tables)).astype(np.float32))
 
 
 def panorama(number: int, height: int = 128) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embodichain.errors import SceneError
 from embodichain.physics.decor.textures import period
 from embodichain.types import TABLE_SIZE, Vec3
-from embodichain.types.settings import NUM_ROOMS, NUM_TABLES, Finish, Setting
+from embodichain.types.settings import NUM_ROOMS, NUM_TABLES, Setting, SurfaceFinish
 
 __all__ = ["PREFIX", "Decor", "add_decor", "finish"]
 
@@ -184,7 +184,7 @@ class Decor:
             model.geom_rgba[self._robot] = self._robot_rgba
 
 
-def finish(model: mujoco.MjModel, role: str, texture: int | None, found: Finish) -> None:
+def finish(model: mujoco.MjModel, role: str, texture: int | None, found: SurfaceFinish) -> None:
     """Writes the texture, by its number in the library, and the finish of the surface of `role`."""
     index = model.material(f"surface/{role}").id
     model.mat_texid[index, int(mujoco.mjtTextureRole.mjTEXROLE_RGB)] = -1 if texture is None else texture

@@ -25,7 +25,7 @@ class Conditioned(NamedTuple):
     rotation: Rotation
 
 
-class Setting(NamedTuple):
+class BlockSetting(NamedTuple):
     """What a pass over a group of tokens needs besides tokens and memory. It depends only on flow time, layout and weights.
 
     Inference computes it for every pass unless the caller passes one that was `made` in advance.

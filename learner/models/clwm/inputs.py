@@ -8,7 +8,7 @@ from torch import Tensor
 
 from learner.backbone.grid import Grid
 from learner.backbone.layers import KeyValue
-from learner.models.clwm.block_pass import Setting
+from learner.models.clwm.block_pass import BlockSetting
 
 TextMemory = tuple[KeyValue, ...]
 """Keys and values of one instruction, one entry for each block."""
@@ -25,9 +25,9 @@ class Preparation(NamedTuple):
     """Everything that both stages need besides points and memories. It depends only on weights, sampling steps and layout."""
 
     grid: Grid
-    frame: tuple[Setting, Setting]
+    frame: tuple[BlockSetting, BlockSetting]
     """For an observed frame: of scene and body. That of the scene also serves the imagined frame."""
-    video: tuple[Setting, ...]
+    video: tuple[BlockSetting, ...]
     """For each evaluation of Stage 1."""
-    action: tuple[Setting, ...]
+    action: tuple[BlockSetting, ...]
     """For each evaluation of Stage 2."""

@@ -28,7 +28,7 @@ from learner.backbone.layers import (
 )
 from learner.codecs.config import LatentSpec
 from learner.memory.ttt import TttLayer
-from learner.models.clwm.block_pass import BlockPassed, Conditioned, Setting, block_pass
+from learner.models.clwm.block_pass import BlockPassed, BlockSetting, Conditioned, block_pass
 from learner.models.clwm.config import ClwmConfig, NextFrame
 from learner.models.hints import Aim, Glance
 from learner.models.world_model import BatchNeeds, WorldModel
@@ -80,17 +80,17 @@ class ClwmParts(WorldModel):
                 f"frames would stay noise; set model.next_frame to change, normalizer.channels to {dim} at most, or wider model.dim"
             )
 
-    def frame_settings(self, grid: Grid) -> tuple[Setting, Setting]:
+    def frame_settings(self, grid: Grid) -> tuple[BlockSetting, BlockSetting]:
         """Settings of the scene and body tokens for `observe`; `imagine` needs only the first."""
         here = self.place.new_ones(1, 1)
         scene = self._setting(self._views(grid), self.video_time(here), None, grid_positions, *grid, 0.0)
         return scene, self._setting(self.place, self.action_time(here), None, body_positions, self._past)
 
-    def video_setting(self, time_B: Tensor, grid: Grid) -> Setting:
+    def video_setting(self, time_B: Tensor, grid: Grid) -> BlockSetting:
         """Settings of a Stage 1 evaluation at flow time s."""
         return self._setting(self._views(grid), self.video_time(time_B[:, None]), self.video_out, grid_positions, *grid, 1.0)
 
-    def action_setting(self, time_B: Tensor) -> Setting:
+    def action_setting(self, time_B: Tensor) -> BlockSetting:
         """Settings of a Stage 2 evaluation at flow time s."""
         return self._setting(
             self.place, self.action_time(time_B[:, None]), self.action_out, chunk_positions, self.config.chunk, 0.0
@@ -199,9 +199,9 @@ class ClwmParts(WorldModel):
     def _condition(self, tokens: Tensor, time: tuple[Tensor, Tensor], *positions: Any) -> Conditioned:
         return Conditioned(tokens, *time, self._rotation(*positions))
 
-    def _setting(self, place: Tensor, time: tuple[Tensor, Tensor], head: Head | None, *positions: Any) -> Setting:
+    def _setting(self, place: Tensor, time: tuple[Tensor, Tensor], head: Head | None, *positions: Any) -> BlockSetting:
         modulations = tuple(block.modulation(time[1]) for block in self.blocks)
-        return Setting(place, modulations, () if head is None else head.modulation(time[0]), self._rotation(*positions))
+        return BlockSetting(place, modulations, () if head is None else head.modulation(time[0]), self._rotation(*positions))
 
     def _kept(self, latents_BNC: Tensor) -> Tensor | None:
         """The present frame's latents, if the model needs them to predict the change; else None."""

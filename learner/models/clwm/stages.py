@@ -20,7 +20,7 @@ from learner.backbone.layers import (
     modulated,
 )
 from learner.memory.ttt import FastWeights, TttLayer, apply, update
-from learner.models.clwm.block_pass import Setting, cat_rotations
+from learner.models.clwm.block_pass import BlockSetting, cat_rotations
 from learner.models.clwm.inputs import Preparation, TextMemory
 from learner.models.clwm.memory import LongTermMemory, WorkingMemory
 from learner.models.clwm.parts import ClwmParts
@@ -66,7 +66,7 @@ class ClwmStages(ClwmParts):
         return LongTermMemory(weights=weights, context=context, glance=glance, frame=kept, opening=opening, steps=steps)
 
     def imagine(
-        self, working: WorkingMemory, latents_BNC: Tensor, text: TextMemory, grid: Grid, made: Setting | None = None
+        self, working: WorkingMemory, latents_BNC: Tensor, text: TextMemory, grid: Grid, made: BlockSetting | None = None
     ) -> WorkingMemory:
         """Working memory after its update with the frame that Stage 1 predicted; with `see_imagined`, also with its tokens."""
         see = self.config.see_imagined
@@ -84,7 +84,13 @@ class ClwmStages(ClwmParts):
         return working.imagine(weights, context, glance)
 
     def video_velocity(
-        self, memory: WorkingMemory, point_BNC: Tensor, time_B: Tensor, text: TextMemory, grid: Grid, made: Setting | None = None
+        self,
+        memory: WorkingMemory,
+        point_BNC: Tensor,
+        time_B: Tensor,
+        text: TextMemory,
+        grid: Grid,
+        made: BlockSetting | None = None,
     ) -> Tensor:
         """Stage 1: velocity of the noisy next frame at flow time s, [B, N, C]. Reads the memory, changes nothing."""
         setting = made or self.video_setting(time_B, grid)
@@ -94,7 +100,7 @@ class ClwmStages(ClwmParts):
         return self._velocity(self._next_frame(put_out, memory.frame), point_BNC, time_B[:, None, None])
 
     def action_velocity(
-        self, memory: WorkingMemory, point_BKA: Tensor, time_B: Tensor, text: TextMemory, made: Setting | None = None
+        self, memory: WorkingMemory, point_BKA: Tensor, time_B: Tensor, text: TextMemory, made: BlockSetting | None = None
     ) -> Tensor:
         """Stage 2: velocity of the noisy chunk at flow time s, [B, K, A]. Reads the memory, changes nothing.
 
@@ -128,7 +134,7 @@ class ClwmStages(ClwmParts):
         self,
         weights: tuple[FastWeights, ...],
         tokens: list[Tensor],
-        settings: list[Setting],
+        settings: list[BlockSetting],
         text: TextMemory,
         *,
         last: int,
@@ -166,7 +172,7 @@ class ClwmStages(ClwmParts):
                 tokens = block.express(tokens, modulations, text[index])
         return tuple(written), tuple(context)
 
-    def _consult(self, memory: WorkingMemory, tokens: Tensor, setting: Setting, text: TextMemory, head: Head) -> Tensor:
+    def _consult(self, memory: WorkingMemory, tokens: Tensor, setting: BlockSetting, text: TextMemory, head: Head) -> Tensor:
         """Runs noisy tokens through the blocks, reading the memory, and applies the output head."""
         for index, block in enumerate(self.blocks):
             modulation = [setting.modulations[index]]
