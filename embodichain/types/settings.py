@@ -13,9 +13,9 @@ __all__ = [
     "NUM_TEXTURES",
     "NUM_VARIANTS",
     "OBJECT_KINDS",
-    "Finish",
     "Sensor",
     "Setting",
+    "SurfaceFinish",
     "TextureKind",
 ]
 
