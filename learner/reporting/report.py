@@ -168,7 +168,7 @@ def _over_time(folder: RunFolder) -> dict[str, Any]:
             found["time_charts"].append(
                 charts.over_time(steps, {label: windowed([r[name] for r in train], _POINTS).tolist()}, label)
             )
-    found["time_charts"] += _foresight(train)
+    found["time_charts"] += _foresight(train, "foresight_", "") + _foresight(measured, "", ", held-out episodes")
     if len(stream) >= 2:
         waits = [Waiting.between(a, b) for a, b in pairwise(stream)]
         found["advice"] = Waiting.between(stream[0], stream[-1]).advice
@@ -186,12 +186,12 @@ def _over_time(folder: RunFolder) -> dict[str, Any]:
     return found
 
 
-def _foresight(train: Sequence[Mapping[str, Any]]) -> list[str]:
+def _foresight(records: Sequence[Mapping[str, Any]], begin: str, where: str) -> list[str]:
     """Charts of the prediction error relative to copying the frame and to a linear map, by chunks ahead, over training."""
     charts_of = []
     for other, label in (("unchanged", "imagined / no change"), ("linear", "imagined / linear map")):
-        prefix = f"foresight_imagined_over_{other}_"
-        measured = [r for r in train if any(name.startswith(prefix) for name in r)]
+        prefix = f"{begin}imagined_over_{other}_"
+        measured = [r for r in records if any(name.startswith(prefix) for name in r)]
         if len(measured) < 2:
             continue
         steps = windowed([r["step"] for r in measured], _POINTS).tolist()
@@ -201,7 +201,7 @@ def _foresight(train: Sequence[Mapping[str, Any]]) -> list[str]:
             for chunks in ahead
             if all(f"{prefix}{chunks}" in r for r in measured)
         }
-        charts_of.append(charts.over_time(steps, curves, label, even=1.0))
+        charts_of.append(charts.over_time(steps, curves, label + where, even=1.0))
     return charts_of
 
 

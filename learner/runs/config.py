@@ -13,7 +13,7 @@ from embodichain.types import ACTION_DIM, MOST_TOGETHER, PLACEMENTS, FullPolicy,
 from embodichain.types.reels import CameraMode, DarkroomPlace
 from learner.codecs.config import EncoderConfig
 from learner.evaluation.config import EvaluateConfig
-from learner.training.config import LearnerConfig
+from learner.training.config import LearnerConfig, Parallel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +207,11 @@ class RunConfig:
                 + ": raise stream.limit"
             )
         self._check_nodes()
+        if self.train.measure_every and self.learner.parallel is Parallel.FSDP and learners > 1:
+            raise ConfigError(
+                f"train.measure_every {self.train.measure_every} measures in the first of {learners} learners, which under "
+                "learner.parallel fsdp hold a slice of the weights each: set train.measure_every 0, or learner.parallel ddp"
+            )
         if self.train.verify and self.ring.mode is ReplayMode.AGGREGATE:
             raise ConfigError("ring.mode aggregate bounds no single trajectory, so train.verify cannot hold them to K reads")
         if self.stream.darkroom is DarkroomPlace.CARD and self.ring.placement not in ("cuda", "delayed"):

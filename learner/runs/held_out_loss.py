@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from learner.data.batch import Batch
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset
 from learner.models.agent import Agent
+from learner.models.foresight import Foresight, LinearForecast, foresee
 from learner.records.run_folder import MEASURED, RunFolder
 from learner.runs.config import RunConfig
 from learner.training.module import AgentModule
@@ -43,15 +45,21 @@ class HeldOutLoss:
         self._module = module
         episodes = expert_episodes(world, config.evaluate.measured)
         self._batches = fixed_batches(episodes, config.learner.data, module.agent, module.device)
+        whole = replace(config.learner.data, window=0, batch_size=len(episodes))  # several chunks ahead from anywhere
+        self._episodes = fixed_batches(episodes, whole, module.agent, module.device)
 
     def due(self, step: int) -> bool:
         """Whether the loss is to be measured after `step`."""
         return step % self._every == 0 or step == self._last
 
     def __call__(self) -> dict[str, float]:
-        """The mean loss and its parts, by name."""
-        with self._module.average.applied(self._module.agent):
-            return losses_on(self._module.agent, self._batches)
+        """The mean loss and its parts, and errors of imagined frames relative to both baselines (`models.foresight`), by name.
+
+        The linear map is the one that the training has fitted to its own batches so far; without `foresight_every` there is none.
+        """
+        agent = self._module.agent
+        with self._module.average.applied(agent):
+            return losses_on(agent, self._batches) | foresight_on(agent, self._episodes, self._module.linear)
 
 
 class MeasuredLoss:
@@ -112,3 +120,25 @@ def losses_on(agent: Agent, batches: list[Batch]) -> dict[str, float]:
         for name, value in {"loss": losses.total, **{f"loss_{k}": v for k, v in losses.parts.items()}}.items():
             sums[name] = sums.get(name, 0.0) + float(value)
     return {name: total / len(batches) for name, total in sums.items()}
+
+
+def foresight_on(agent: Agent, batches: list[Batch], linear: LinearForecast) -> dict[str, float]:
+    """Errors of imagined frames over all batches, relative to no change and to `linear`, by name; {} if it imagines no frames.
+
+    Every batch is foreseen from one of its frames, the same in every call.
+    """
+    by_ahead: dict[int, list[Foresight]] = {}
+    for index, batch in enumerate(batches):
+        for found in foresee(agent, batch, torch.Generator().manual_seed(_SEED + index), linear):
+            by_ahead.setdefault(found.ahead, []).append(found)
+    ratios: dict[str, float] = {}
+    for ahead, found in by_ahead.items():
+        guesses = [each.linear for each in found if each.linear is not None]
+        mean = Foresight(
+            ahead,
+            sum(each.imagined for each in found) / len(found),
+            sum(each.unchanged for each in found) / len(found),
+            sum(guesses) / len(guesses) if len(guesses) == len(found) else None,
+        )
+        ratios |= mean.ratios()
+    return ratios

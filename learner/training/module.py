@@ -66,7 +66,7 @@ class AgentModule(pl.LightningModule):
             self.agent.model.compile_blocks()
         self.average = WeightAverage(config.average, self.agent)
         self.experience = Experience()
-        self._linear = LinearForecast()
+        self.linear = LinearForecast()
         self._batch: Batch | None = None
         self._clock = (0.0, 0.0)
         self._peak: float | None = None
@@ -173,10 +173,10 @@ class AgentModule(pl.LightningModule):
         every = self.config.foresight_every
         if not every or self.global_step % every or self.config.parallel is Parallel.FSDP:
             return
-        for found in foresee(self.agent, batch, torch.Generator().manual_seed(seed), self._linear):
+        for found in foresee(self.agent, batch, torch.Generator().manual_seed(seed), self.linear):
             self.log_dict({f"foresight/{name}": value for name, value in found.ratios().items()}, on_step=True, on_epoch=False)
         window = self.agent.window(batch)
-        self._linear.add(window.latents_BTNC, batch.valid_BT.sum(dim=1))
+        self.linear.add(window.latents_BTNC, batch.valid_BT.sum(dim=1))
 
     def _log_step(self, batch: Batch, losses: Losses) -> None:
         now, waited = time.monotonic(), self._dataset.wait_s

@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
+from embodichain.errors import ConfigError
 from embodichain.metrics import MetricsWriter, read_metrics
 from learner.records.run_folder import RunFolder
+from learner.runs import make
 from learner.runs.held_out_loss import MeasuredLoss
-from learner.training.config import AverageConfig
+from learner.training.config import AverageConfig, Parallel
 from learner.training.optimizer import WeightAverage
 
 
@@ -71,3 +74,18 @@ def test_a_training_that_is_measured_is_the_same_to_the_bit(tmp_path):
     assert losses["0"] == losses["3"] and len(losses["3"]) == 6
     assert [row["step"] for row in measured] == [3, 6] and all(row["loss_action"] > 0 for row in measured)
     assert not read_metrics(tmp_path / "0" / "metrics.jsonl", "held_out")
+    # Frames are foreseen in the same episodes; the linear map is fitted to what this training has foreseen, its first batch.
+    names = {f"imagined_over_{other}_{ahead}" for other in ("unchanged", "linear") for ahead in (1, 2, 4)}
+    assert all({name for name in row if name.startswith("imagined_")} == names for row in measured)
+    assert all(0.0 < row[name] < float("inf") for row in measured for name in names)
+    assert measured[0]["imagined_over_unchanged_1"] != measured[1]["imagined_over_unchanged_1"]
+
+
+def test_measuring_sharded_weights_in_one_process_is_refused_before_it_would_wait_for_ever():
+    config = make("seconds_cpu")
+    sharded = replace(config.learner, parallel=Parallel.FSDP)
+    two = replace(config.train, ranks=2, measure_every=10)
+    with pytest.raises(ConfigError, match=r"measure_every 10 measures in the first of 2 .* set train\.measure_every 0"):
+        replace(config, learner=sharded, train=two)
+    assert replace(config, learner=sharded, train=replace(two, measure_every=0)).train.ranks == 2
+    assert replace(config, train=two).train.measure_every == 10
