@@ -7,6 +7,7 @@ from dataclasses import fields
 
 from embodichain.isaac.wire import KINDS
 from embodichain.types import CameraLook, Dynamics, Scene, Texture
+from embodichain.types.settings import Sensor
 
 _DRIVES = ("stiffness", "servo_damping", "torque")
 _REMEDY = {
@@ -19,6 +20,8 @@ _REMEDY = {
     "exposure": "set world.visual.exposure '0 0'",
     "noise": "set world.visual.noise '0 0'",
     "wander": "set world.visual.brightness, warmth, direction, wandering_exposure and shake to 0",
+    "setting": "set world.visual.setting.enabled False",
+    "sensor": "set world.visual.sensor.enabled False",
 }
 
 
@@ -38,6 +41,9 @@ def varied(scene: Scene) -> dict[str, str]:
     still = ("seed", "time_constant_s")
     drifting = [field.name for field in fields(looks.wander) if field.name not in still]
     found["wander"] = [f"{name} {getattr(looks.wander, name):.3g}" for name in drifting if getattr(looks.wander, name)]
+    found["setting"] = [f"room {looks.setting.room}"] if looks.setting is not None else []
+    sensor = {field.name: getattr(looks.sensor, field.name) for field in fields(Sensor)} if looks.sensor is not None else {}
+    found["sensor"] = [f"{name} {value:.3g}" for name, value in sensor.items() if value]
     return {kind: ", ".join(values) for kind, values in found.items() if values}
 
 

@@ -32,9 +32,11 @@ ABI = 2
 MOST_PAIRS = 128
 """Largest number of pairs of bodies that are reported for one world and one control period. Where more touch, the
 world's state is void: see `report_pairs`."""
-KINDS: tuple[str, ...] = ("drives", "damping", "grip", "delay", "textures", "cameras", "exposure", "noise", "wander")
+_LOOKS = ("textures", "cameras", "exposure", "noise", "wander", "setting", "sensor")
+KINDS: tuple[str, ...] = ("drives", "damping", "grip", "delay", *_LOOKS)
 """Properties that a scene may vary but USD cannot express: stiffness, damping and torque of servos; damping of the robot's joints;
-friction of its fingers; delay of commands; patterns; cameras; exposure; noise; drift. A simulator names those that it applies."""
+friction of its fingers; delay of commands; patterns; cameras; exposure; noise; drift; room and finishes; errors of sensors. A
+simulator names those that it applies."""
 _HEADER = struct.Struct("<IB")
 _MOST_BYTES = 1 << 26
 _ALIGN = 64

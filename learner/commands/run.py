@@ -82,7 +82,7 @@ def _parser() -> tuple[Parser, dict[str, str]]:
     add = parser.add_argument
     add("--recipe", help=SUPPRESS)  # the recipe is also a field of the configuration, so its dotted name must be accepted
     add("--config", type=existing, metavar="FILE", help="a YAML file whose values override the recipe's")
-    add("--size", help="a named size of the recipe's world model, such as tiny, small, base")
+    add("--size", help="a named size of the world model: tiny, small, base")
     add("--physics", help="mujoco, or counting: self-verifying data that must arrive complete, untorn and within the bound")
     add("--resume", action="store_true", help="go on with the run in the folder --out")
     add("--dry-run", action="store_true", help="print the configuration and what it needs, and stop")
@@ -90,7 +90,7 @@ def _parser() -> tuple[Parser, dict[str, str]]:
     more = {
         "--static": ("--static.folder", "learn from a LeRobot v3 folder, or beside the stream: --static.share, --static.mapping"),
         "--scenes": ("--world.scenes.folder", "stream the scenes saved in a folder"),
-        "--start-from": ("--learner.start", "a policy file, a run or builtin:NAME whose weights the training begins from"),
+        "--start": ("--learner.start", "begin with the weights of a run or policy"),
         "--ranks": ("--train.ranks", "learner processes that share the ring"),
         "--nodes": ("--train.nodes", "learner nodes of a cluster, each with a ring"),
         "--steps": ("--train.steps", "training steps"),

@@ -17,6 +17,9 @@ from embodichain.isaac.tensors import Delayed, Touched
 from embodichain.isaac.variation import varied
 from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.types import CameraLook, Dynamics, Looks, Texture, Wander
+from embodichain.types.settings import Sensor, Setting
+
+ROOM = Setting(room=3, table=0, height=0.7, environment=0, turn=0.0, strength=1.0, softness=0.1)
 
 
 def test_more_contacts_than_there_is_room_for_void_the_world_and_are_not_dropped(monkeypatch):
@@ -51,6 +54,8 @@ def test_a_scene_that_varies_what_a_simulator_does_not_apply_is_refused_and_othe
         r"cameras \(front\)": Looks(cameras={"front": CameraLook(zoom=1.1), "top": CameraLook()}),
         r"exposure \(0.2 stops\); noise \(0.01\)": Looks(exposure=0.2, noise=0.01),
         r"wander \(shake 0.001\)": Looks(wander=Wander(seed=3, shake=0.001)),
+        r"setting \(room 3\)": Looks(setting=ROOM),
+        r"sensor \(blur 0.5\)": Looks(sensor=Sensor(blur=0.5)),
     }
     refused = {words: replace(still, looks=look) for words, look in looks.items()}
     refused[r"damping \(joint_damping 1.3\)"] = replace(still, dynamics=Dynamics(joint_damping=1.3))
@@ -76,6 +81,7 @@ def test_every_value_of_a_scene_that_expansion_may_vary_is_known_to_be_varied():
         if field.name not in ("seed", "time_constant_s"):
             assert varied(replace(still, looks=Looks(wander=replace(Wander(), **{field.name: 0.5})))), field.name
     values = {"textures": {"table": Texture.WOOD}, "cameras": {"top": CameraLook(zoom=2.0)}, "exposure": 1.0, "noise": 0.1}
+    values |= {"setting": ROOM, "sensor": Sensor(depth_holes=0.1)}
     assert {field.name for field in fields(Looks)} == {*values, "wander", "noise_source"}, (
         "a source of noise is nothing without noise"
     )
