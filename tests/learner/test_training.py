@@ -14,10 +14,7 @@ from torch import nn
 from embodichain.errors import ConfigError, LearnerError, StreamEnded
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset
-from learner.inference.policy_file import Setup, load_agent, save_agent
-from learner.models.agent import Agent
-from learner.models.lingbot_va import sizes as lingbot_va
-from learner.runs.starts import begin_from
+from learner.inference.policy_file import load_agent
 from learner.training.checkpoint_file import saved_stream_state
 from learner.training.config import AverageConfig, LearnerConfig, Matrices, OptimizerConfig, Parallel, Precision, Schedule
 from learner.training.module import AgentModule, RingDataModule, fit, make_logger
@@ -34,11 +31,9 @@ CONFIG = LearnerConfig(
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def train(trajectories, path, steps, *, config=CONFIG, resume=False, logs=None, start=""):
+def train(trajectories, path, steps, *, config=CONFIG, resume=False, logs=None):
     """What was logged at each step, and the module."""
     module, seen = AgentModule(config), []
-    if start:
-        begin_from(module.agent, str(start))
 
     def note(step, values) -> bool:
         seen.append(dict(values))
@@ -264,37 +259,3 @@ def test_half_precision_training_keeps_single_precision_weights(trajectories, tm
     half, module = train(trajectories, tmp_path / "b.ckpt", 2, config=replace(CONFIG, precision=Precision.HALF))
     assert half[-1]["loss"] == pytest.approx(exact[-1]["loss"], rel=0.03) and half[-1]["loss"] != exact[-1]["loss"]
     assert {p.dtype for p in module.agent.parameters()} == {torch.float32}
-
-
-def test_a_training_starts_from_a_trained_agent(trajectories, tmp_path):
-    """Its first loss is that of a trained agent; weights and statistics are that agent's, and statistics are not measured again."""
-    longer = replace(CONFIG, optimizer=replace(CONFIG.optimizer, total_steps=60), average=AverageConfig(decay=0.9))
-    _, trained = train(trajectories, tmp_path / "first.ckpt", 60, config=longer)
-    save_agent(trained.agent, tmp_path / "policy.safetensors", Setup())
-    other = list(reversed(trajectories))[: len(trajectories) // 2]  # measured anew, statistics would be others
-    (cold, *_), (warm, *_), (going_on, *_) = (
-        train(other, tmp_path / f"{name}.ckpt", 2, start=start)[0]
-        for name, start in (("cold", ""), ("warm", tmp_path / "policy.safetensors"), ("again", tmp_path / "policy.safetensors"))
-    )
-    module = AgentModule(CONFIG)
-    begin_from(module.agent, str(tmp_path / "policy.safetensors"))
-    for name, weight in trained.agent.state_dict().items():
-        assert torch.equal(module.agent.state_dict()[name], weight), name
-    assert warm["loss"] == going_on["loss"] < 0.9 * cold["loss"]
-
-
-def test_a_start_that_does_not_fit_is_refused_with_what_differs(trajectories, tmp_path):
-    _, trained = train(trajectories, tmp_path / "first.ckpt", 2)
-    save_agent(trained.agent, tmp_path / "policy.safetensors", Setup())
-    start = str(tmp_path / "policy.safetensors")
-    wider = replace(CONFIG.agent, model=replace(CONFIG.agent.model, ffn=128))
-    with pytest.raises(ConfigError, match=r"cannot start from .*expand\.weight: \[64, 32\] instead of \[128, 32\]"):
-        begin_from(Agent(wider), start)
-    coarser = replace(CONFIG.agent, normalizer=replace(CONFIG.agent.normalizer, exact=not CONFIG.agent.normalizer.exact))
-    with pytest.raises(ConfigError, match=r"normalizer: .* instead of"):
-        begin_from(Agent(coarser), start)
-    with pytest.raises(ConfigError, match="its model family is clwm, not lingbot_va"):
-        begin_from(Agent(replace(CONFIG.agent, model=lingbot_va.tiny())), start)
-    begin_from(Agent(replace(CONFIG.agent, model=replace(CONFIG.agent.model, action_draws=3, history_noise_prob=0.0))), start)
-    with pytest.raises(LearnerError, match="no checkpoint at"):
-        begin_from(Agent(CONFIG.agent), str(tmp_path / "other.safetensors"))
