@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,33 @@ def test_layers_are_left_out_of_a_check_only_below_their_interface(tmp_path, cat
     shutil.copytree(tmp_path / "payload", tmp_path / "other")
     assert asset_commands.main(["validate", str(tmp_path / "payload"), str(tmp_path / "other"), "--own"]) == 0
     assert "2 of 2 assets pass" in capsys.readouterr().out
+
+
+def test_no_line_of_a_file_costs_more_than_its_length(tmp_path):
+    """Lines on which a pattern that matches in several ways would work for hours, and a second is enough for all."""
+    blank, many = " " * 400_000, 200_000
+    hostile = {
+        "spaces.mtl": f"newmtl a\nmap_Kd {blank}x{blank}\n map_Kd{blank}\nbump -s {'1 ' * many}\nmap_Kd {'-1 ' * many}\n",
+        "spaces.obj": f"mtllib {blank}x{blank}\nmtllib{blank}\nv 0 0 0\n",
+        "spaces.dae": f"<COLLADA><init_from>{blank}<ref>{blank}x{blank}</ref></init_from>{'<init_from>' * many}</COLLADA>",
+        "heads.xml": " " + "<?xml" * many,
+    }
+    for name, text in hostile.items():
+        (tmp_path / name).write_text(text)
+        started = time.process_time()
+        assert references(tmp_path / name) == []
+        assert time.process_time() - started < 5.0, name
+
+
+def test_a_picture_is_found_behind_its_options_and_in_any_case(tmp_path):
+    (tmp_path / "odd name.png").touch()
+    for line in (
+        "map_Kd odd name.png",
+        "MAP_KD\todd name.png  ",
+        "map_Kd -s 2 2 1 -clamp on odd name.png",
+        " bump -bm 0.5 odd name.png",
+    ):
+        (tmp_path / "a.mtl").write_text(f"newmtl a\n{line}\nnewmtl b\n")
+        assert references(tmp_path / "a.mtl") == [(tmp_path / "odd name.png").resolve()], line
+    (tmp_path / "a.mtl").write_text("newmtl a\nmap_Kd\nodd name.png\n")
+    assert references(tmp_path / "a.mtl") == [], "a name stands in its own line"

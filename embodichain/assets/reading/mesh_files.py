@@ -20,7 +20,8 @@ from embodichain.assets.geometry.shapes import diagonal
 from embodichain.assets.reading import plain_gltf
 from embodichain.assets.reading.detail import reduced
 from embodichain.assets.reading.looks import Color, joined, look_of, plain, tint
-from embodichain.assets.reading.unkept import OPTIONS, content_of, numbers_of_gltf, packed_of, unkept
+from embodichain.assets.reading.material_lines import without_options
+from embodichain.assets.reading.unkept import content_of, numbers_of_gltf, packed_of, unkept
 from embodichain.errors import AssetError
 from embodichain.types import Joint, Mesh
 
@@ -289,7 +290,7 @@ class _Beside(trimesh.resolvers.Resolver):
 
     def get(self, name: str) -> bytes:
         """The content of a file; raises FileNotFoundError when it is not available."""
-        for spelt in dict.fromkeys((name, OPTIONS.sub("", name))):
+        for spelt in dict.fromkeys((name, without_options(name))):
             with contextlib.suppress(OSError, ValueError):
                 path = (self.folder / spelt.strip().replace("\\", "/")).resolve()
                 if path.is_relative_to(self.folder) and path.is_file():

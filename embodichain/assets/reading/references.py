@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
+from embodichain.assets.reading.material_lines import picture_lines, without_options
 from embodichain.assets.reading.sdf_frames import files_of
 from embodichain.assets.reading.urdf import mesh_files_of
 from embodichain.assets.reading.xml_reading import parse
 from embodichain.errors import AssetError
 
-_MAPS = re.compile(rb"(?m)^\s*(?:map_\w+|bump|disp|decal|refl|norm)\s+(?:-\w+\s+(?:[-\d.]+\s+)*)*(.+?)\s*$")
-_LIBRARY = re.compile(rb"(?m)^\s*mtllib\s+(.+?)\s*$")
-_COLLADA_IMAGE = re.compile(rb"<init_from>\s*(?:<ref>)?\s*([^<]+?)\s*<")
+_LIBRARY = re.compile(rb"(?m)^[ \t]*mtllib[ \t]+(\S[^\r\n]*)")
+_COLLADA_IMAGE = re.compile(rb"<init_from>(?:\s*<ref>)?([^<]*)<")
 _MOST_BYTES = 256 << 20
 """Files above this size [bytes] are searched for references only at their beginning."""
 
@@ -59,7 +59,8 @@ def _named(path: Path) -> Iterator[Path]:
     elif kind == ".obj":
         yield from _found(path, (name for line in _LIBRARY.findall(_text(path)) for name in (line, *line.split())))
     elif kind == ".mtl":
-        yield from _found(path, _MAPS.findall(_text(path)))
+        lines = picture_lines(_text(path).decode("utf-8", "replace"))
+        yield from _found(path, (without_options(line.told).encode() for line in lines))
     elif kind == ".gltf":
         content = json.loads(path.read_text(encoding="utf-8"))
         entries = [*content.get("buffers", ()), *content.get("images", ())]

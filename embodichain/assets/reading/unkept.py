@@ -13,11 +13,9 @@ from typing import Any
 
 from embodichain.assets.families.parts import Kept, Preservation
 from embodichain.assets.reading import plain_gltf
+from embodichain.assets.reading.material_lines import picture_line
 from embodichain.errors import AssetError
 
-_PICTURE = re.compile(r"^\s*(map_\w+|bump|disp|decal|refl|norm)\s+(.+?)\s*$", re.IGNORECASE)
-OPTIONS = re.compile(r"^(?:-[A-Za-z]\w*\s+(?:(?:on|off|[-+\d.eE]+)\s+)*)+")
-"""Options that may precede the name of an image in a material of an OBJ file."""
 _SEEN = {"KHR_mesh_quantization", "EXT_texture_webp", plain_gltf.TRANSFORM}
 """Extensions of glTF of which nothing is lost."""
 _PACKED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
@@ -103,15 +101,12 @@ def _of_materials(file: Path) -> Iterator[Kept]:
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         if line.strip().startswith("newmtl"):
             name = line.strip().removeprefix("newmtl").strip() or file.name
-        found = _PICTURE.match(line)
-        if found is None:
+        if (picture := picture_line(line)) is None:
             continue
-        kind, picture = found.groups()
-        options = OPTIONS.match(picture)
-        if kind.lower() != "map_kd":
-            yield _dropped(name, kind, picture[:200], "of an OBJ's pictures the colour alone is kept")
-        elif options is not None:
-            yield _dropped(name, f"{kind} options", options.group().strip(), "a picture lies as its coordinates have it")
+        if picture.kind.lower() != "map_kd":
+            yield _dropped(name, picture.kind, picture.told[:200], "of an OBJ's pictures the colour alone is kept")
+        elif picture.options:
+            yield _dropped(name, f"{picture.kind} options", picture.options, "a picture lies as its coordinates have it")
 
 
 def _of_3mf(path: Path) -> Iterator[Kept]:

@@ -25,7 +25,7 @@ def parse(path: Path) -> ElementTree.Element:
     """
     text = path.read_bytes()
     if b"<?xml" in text and not text.startswith((b"<?xml", b"\xef\xbb\xbf<?xml")):
-        text = re.sub(rb"<\?xml[^>]*\?>", b"", text, count=1)  # a misplaced declaration contains nothing that is needed
+        text = re.sub(rb"<\?xml[^<>]*\?>", b"", text, count=1)  # a misplaced declaration contains nothing that is needed
     parser = ElementTree.XMLParser(target=_Strict(path))
     try:
         parser.feed(text)
