@@ -112,6 +112,7 @@ FAULTS = [
     (["eval", "builtin:turn_swich"], "did you mean builtin:turn_switch?"),
     (["eval", "builtin:turn_switch", "--task", "turn_swich"], "did you mean 'turn_switch'?"),
     (["eval", "builtin:turn_switch", "--episode", "3"], "did you mean '--episodes'?"),
+    (["eval", "builtin:turn_switch", "--late", "soon"], "--late"),
     (["serve", "none"], "there is nothing at none"),
     (["serve", "builtin:turn_switch", "--port", "http"], "'http'"),
     (["export", "none"], "there is nothing at none"),

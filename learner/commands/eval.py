@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from embodichain import tasks
 from embodichain.command_line import Parser, natural, positive
-from embodichain.errors import unknown
+from embodichain.errors import ConfigError, unknown
 from embodichain.lines import strict_json
 from learner.commands.kinds import check_device, device, threads
 from learner.commands.kinds import trained as trained_path
@@ -48,7 +48,10 @@ def main(arguments: list[str]) -> int:
     config = configure(options, trained)
     torch.set_num_threads(options.threads)
     agent = load_agent(trained.checkpoint, check_device(options.device))
-    make_policy(agent, config.sai).close()  # a mode that its family does not have is refused before anything is written
+    probe = make_policy(agent, config.sai)  # a mode that its family does not have is refused before anything is written
+    probe.close()
+    if config.late > probe.chunk:
+        raise ConfigError(f"--late is a number of commands of a chunk, 0 to {probe.chunk}, got {config.late}")
     name = options.path.stem.removeprefix(BUILTIN)
     default = options.path / "evaluations" / "eval" if options.path.is_dir() else Path("runs") / "evaluations" / name
     if options.resume:
@@ -94,6 +97,9 @@ def show(summary: dict[str, Any], config: JudgeConfig) -> None:
     for shift, found in summary["imagined"].items():
         for task, error in found.items():
             print(f"imagined latents, {shift}, {task}: {error['imagined']:.3f} off, unchanged {error['unchanged']:.3f}")
+    for shift, evaluations in summary["blocking_evaluations"].items():
+        if evaluations is not None:
+            print(f"evaluations of the model that the robot waits for, {shift}: {evaluations:.1f} a decision")
     print(f"evidence: {summary['folder']}")
 
 
@@ -118,6 +124,7 @@ def configure(options: argparse.Namespace, trained: Trained) -> JudgeConfig:
         sai=sai_config(options),
         films=not options.no_films,
         evaluate=EvaluateConfig(episodes=options.episodes),
+        late=options.late,
     )
 
 
@@ -140,6 +147,8 @@ def _parser() -> Parser:
     add("--pilots", nargs="+", default=list(PILOTS), metavar="PILOT", help=f"of {', '.join(PILOTS)} (default all)")
     add("--seed", type=natural, help="of the scenes; by default the run's, so that every evaluation meets the same ones")
     add_sai_options(parser)
+    late = "simulated latency: a chunk begins so many commands after its frame, and the one before goes on until then (default 0)"
+    add("--late", type=natural, default=0, metavar="COMMANDS", help=late)
     add("--out", type=Path, help="the folder for the evidence; by default inside the run, or in runs/evaluations, numbered")
     add("--resume", action="store_true", help="go on with the evaluation in --out; played episodes are not repeated")
     add("--no-films", action="store_true", help="neither films nor pictures")

@@ -69,9 +69,16 @@ class Trace:
 
     seen: list[NDArray[np.float32]] = field(default_factory=list)
     imagined: list[NDArray[np.float32]] = field(default_factory=list)
+    waited: list[int] = field(default_factory=list)
+    """Evaluations of the model for which the robot waited, of every decision but the first, before which nothing can be begun."""
+    decisions: int = 0
 
     def note(self, policy: Policy) -> None:
-        """Appends what the policy has just seen and predicted; does nothing for a policy that predicts no frames."""
+        """Appends what the policy has just seen, predicted and evaluated; leaves out what it does not tell."""
+        self.decisions += 1
+        last = getattr(policy, "last", None)
+        if last is not None and self.decisions > 1:
+            self.waited.append(sum(last.evaluations.values()))
         seen, imagined = getattr(policy, "seen", None), getattr(policy, "imagined", None)
         if seen is not None and imagined is not None:
             self.seen.append(seen.float().cpu().numpy())
@@ -215,6 +222,8 @@ class Graded:
     imagined_error: float | None = None
     unchanged_error: float | None = None
     """Mean squared error of predicting that no frame changes; the field above is that of the model's predictions."""
+    blocking_evaluations: float | None = None
+    """Evaluations of the model for which the robot waited, a decision."""
 
     @classmethod
     def of(cls, episode: Played, shift: Shift) -> Graded:
@@ -232,6 +241,7 @@ class Graded:
             chunks=episode.outcome.num_chunks,
             imagined_error=errors and errors[0],
             unchanged_error=errors and errors[1],
+            blocking_evaluations=float(np.mean(waited)) if (waited := episode.trace.waited) else None,
         )
 
 

@@ -48,6 +48,8 @@ class JudgeConfig:
     sai: SaiConfig | None
     films: bool
     evaluate: EvaluateConfig
+    late: int = 0
+    """Simulated latency: the commands for which the previous chunk goes on after a frame, before the one decided from it starts."""
 
     def __post_init__(self) -> None:
         if self.episodes < 1:
@@ -67,7 +69,7 @@ class JudgeConfig:
         """The settings that must be equal for episodes to be counted together."""
         digest = hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()
         world = as_plain(replace(self.world, tasks=("any",)))
-        return {"checkpoint_sha256": digest, "world": world, "sai": as_plain(self.sai) if self.sai else "off"}
+        return {"checkpoint_sha256": digest, "world": world, "sai": as_plain(self.sai) if self.sai else "off", "late": self.late}
 
 
 class Judgement:
@@ -102,6 +104,7 @@ class Judgement:
         if not (path / EPISODES).exists():
             raise RunError(f"{path} holds no evaluation to resume")
         saved = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))["identity"]
+        saved = {"late": 0, **saved}  # folders without this key were judged without simulated latency
         saved["world"] = {"painter": "raycast", **saved["world"]}  # folders without this key were all drawn by the ray caster
         if saved != config.identity:
             different = [name for name, value in config.identity.items() if saved.get(name) != value]
@@ -156,7 +159,9 @@ def _pilots(agent: Agent, held: HeldOut, config: JudgeConfig, worker: Executor |
 
     every: dict[str, PilotFactory] = {
         "policy": lambda task, scene, physics: PolicyPilot(
-            make_policy(agent, config.sai, seed=scene.seed & 0xFFFF, worker=worker, limits=codec.limits), codec
+            make_policy(agent, config.sai, seed=scene.seed & 0xFFFF, worker=worker, limits=codec.limits),
+            codec,
+            delay=config.late,
         ),
         **baselines(config.evaluate),
         "expert": expert,
@@ -206,6 +211,8 @@ def summarise(config: JudgeConfig, judgement: Judgement, *, wall_s: float) -> di
         "sets": {shift.value: as_rows(scores(rows)) for shift, rows in by_shift.items()},
         "imagined": {shift.value: _imagined(rows) for shift, rows in by_shift.items()},
         "speculation": "off" if config.sai is None else f"{config.sai.variant} to s_mid {config.sai.s_mid:g}",
+        "late": config.late,
+        "blocking_evaluations": {shift.value: _blocking(rows) for shift, rows in by_shift.items()},
         "placement_ranges": {name: _ranges(name) for name in config.world.tasks},
         "wall_s": round(wall_s, 1),
         "versions": versions(),
@@ -220,6 +227,12 @@ def _imagined(rows: Iterable[Graded]) -> dict[str, dict[str, float]]:
             found.setdefault(row.task, []).append((row.imagined_error, row.unchanged_error))
     means = {task: np.mean(errors, axis=0) for task, errors in found.items()}
     return {task: {"imagined": round(float(mean[0]), 4), "unchanged": round(float(mean[1]), 4)} for task, mean in means.items()}
+
+
+def _blocking(rows: Iterable[Graded]) -> float | None:
+    """Evaluations of the model for which the robot waited, a decision; None for pilots that evaluate nothing."""
+    found = [row.blocking_evaluations for row in rows if row.blocking_evaluations is not None]
+    return round(float(np.mean(found)), 2) if found else None
 
 
 def _ranges(name: str) -> list[dict[str, Any]]:
