@@ -59,7 +59,7 @@ def test_whatever_is_drawn_under_the_mask_is_a_chunk_and_what_is_not_raises(fast
 
 def test_symbols_at_the_edge_of_the_alphabet_are_not_lost(fast):
     edge = np.full((CHUNK, CHANNELS), fast.clip)
-    assert np.abs(fast.integers(edge)).max() == fast.limit == 240
+    assert np.abs(fast.integers(edge)).max() == fast.limit == 360
     np.testing.assert_allclose(fast.decode(fast.encode(edge)), edge, atol=1e-9)
     np.testing.assert_allclose(fast.decode(fast.encode(-2 * edge)), -edge, atol=1e-9)
 
