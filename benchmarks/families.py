@@ -43,6 +43,7 @@ from families_parts import COMMITTED, chunking, depth_branch, fingertips, motion
 
 from embodichain import robots
 from embodichain.motion.action import ActionCodec
+from learner.codecs.config import SCALE
 from learner.evaluation.config import Shift
 from learner.evaluation.episodes import Graded, PolicyPilot, episodes, wilson
 from learner.evaluation.held_out import held_out
@@ -234,7 +235,7 @@ def measure(policies: Mapping[str, Path], cells: Cells, scenes: int, label: str 
     figures["ans_over_decoupled_video_error"] = cell["ans_over_decoupled"]
     count = 60 if brief else 500
     cell = cells.run(f"fingertips/{count} chunks", lambda: fingertips(count))
-    figures["fast_fingertips_p99_mm"] = cell["p99_mm_scale_20"]
+    figures["fast_fingertips_p99_mm"] = cell[f"p99_mm_scale_{SCALE:g}"]
     pairs = 20 if brief else 200
     figures["motion_transferred"] = cells.run(f"motion/{pairs} pairs", lambda: motion_swaps(pairs))["transferred"]
     figures["fast_malformed"] = cells.run("tokens", random_chunks)["malformed"]
