@@ -39,7 +39,7 @@ class Kernel(CPUDispatcher):
     def _compile_for_args(self, *args: Any, **kws: Any) -> Any:
         """Compiles the function for a call from Python."""
         if self.targetoptions.get("no_cpython_wrapper"):
-            raise TypeError(f"{self.py_func.__qualname__} is called by kernels only; Python calls its py_func, or what `compiled` made")
+            raise TypeError(f"{self.py_func.__qualname__} is called by kernels only; call its py_func instead")
         return super()._compile_for_args(*args, **kws)
 
     def get_call_template(self, args: Any, kws: Any) -> Any:

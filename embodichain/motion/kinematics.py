@@ -146,7 +146,7 @@ class Chain:
     bodies: frozenset[str] = frozenset()
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Copies its arrays when it is unpickled: Ray hands them over read-only, for which numba would compile every kernel anew."""
+        """Copies its arrays when it is unpickled: Ray hands them over read-only, and numba would compile every kernel anew."""
         arrays = (self.positions, self.rotations, self.lower, self.upper, self.home)
         parts = (self.capsules.frame, self.capsules.ends, self.capsules.radius, self.capsules.pairs)
         return _unpickled, (self.arm, arrays, parts, self.bodies)

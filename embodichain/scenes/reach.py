@@ -98,7 +98,7 @@ class ReachTable:
     _seeds: tuple[Floats, ...] = field(repr=False)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Finds its start values anew when it is unpickled, so that they are writable like those of other callers of the kernels."""
+        """Finds its start values anew when it is unpickled, so that they are as writable as those of others that call kernels."""
         return ReachTable._of, (self.config, self.chains, self.quality)
 
     @staticmethod
