@@ -4,8 +4,11 @@
 
 workers_1_to_n_linearity    n times the trajectories per second of processor time with n workers, over those with one worker; n
                             means that more workers cause no extra cost. (Wall time is useless with fewer cores than workers.)
-                            Median of rounds, each with every number of workers, because a shared machine's pace drifts
-linearity_of_rounds         the same for the largest number of workers, of every round
+                            Median of rounds of some seconds: in each, all workers but the first, the first two and so on are
+                            stopped, so that all numbers are measured close together while a shared machine's pace drifts
+linearity_of_rounds         the same for the largest number of workers: least, quartiles, most
+linearity_of_plain          the same of plain processes that simulate the same without Ray and without a ring, in the same rounds:
+                            what this machine makes of so many busy processes, whatever software they belong to
 recovery_s                  time from a fault until all workers run again, by cause (median)
 gateway_over_memcpy         processor time to deliver a trajectory through a gateway, in one process, over one copy of its bytes
 gateway_batch_over_single    processor time of the gateway's process for each trajectory (counting physics) that comes in batches of
@@ -20,10 +23,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +41,7 @@ import psutil
 
 from embodichain.config import WorldConfig
 from embodichain.errors import RingTimeout
-from embodichain.operations.chaos import Arena, arena, storm
+from embodichain.operations.chaos import arena, storm
 from embodichain.operations.faults import Fault
 from embodichain.operations.fleet import Fleet, simulate
 from embodichain.prepare import prepare
@@ -43,6 +50,7 @@ from embodichain.ray_engine.engine import RayEngine
 from embodichain.ray_engine.trials import Errand, run_trials
 from embodichain.ring.gateway import Gateway
 from embodichain.ring.ring import Ring
+from embodichain.stages import RolloutStage, SceneStage
 from embodichain.types import Field, RingSpec, TrajectoryId, TrajectorySpec
 
 TRIALS = 6
@@ -65,10 +73,10 @@ class Run(NamedTuple):
     read_pause_s: float
 
 
-def processor_s(place: Arena) -> float:
-    """Processor time of all workers so far [s]."""
+def processor_s(pids: list[int]) -> float:
+    """Processor time of processes so far [s]."""
     total = 0.0
-    for pid in place.engine.pids:
+    for pid in pids:
         times = psutil.Process(pid).cpu_times()
         total += times.user + times.system
     return total
@@ -81,14 +89,98 @@ def measured(workers: int, seconds: float, *pauses_s: float) -> list[Run]:
         for pause_s in pauses_s:
             place.reader.pause_s = pause_s
             time.sleep(0.5)
-            first, given, began = place.engine.report.published, processor_s(place), time.monotonic()
+            first, given, began = place.engine.report.published, processor_s(place.engine.pids), time.monotonic()
             time.sleep(seconds)
-            spent, span = processor_s(place) - given, time.monotonic() - began
+            spent, span = processor_s(place.engine.pids) - given, time.monotonic() - began
             rows.append((pause_s, place.engine.report.published - first, span, spent))
         over = place.ring.stats().over_reads
     over += sum(count > K for count in place.reader.reads.values())
     runs = [Run(workers, published, span, spent, 0, 0, pause_s) for pause_s, published, span, spent in rows]
     return [runs[0]._replace(torn=len(place.reader.torn), over_k=over), *runs[1:]]
+
+
+def plain(made: Any, number: int) -> None:
+    """A process that simulates what a worker does, one trajectory after another, without Ray and without a ring."""
+    world = prepare(WorldConfig(physics="counting", tasks=("counting",), horizon=12), lambda name, done, total: None)
+    with Ring.create(RingSpec(trajectory=world.trajectory_spec, num_slots=1, max_reads=1)) as unused:
+        stage = RolloutStage(world, unused, worker=number, epoch=1)
+        scenes = SceneStage(world, physics=stage.physics)
+        out = {field.name: np.zeros(field.shape, field.dtype) for field in world.trajectory_spec.fields}
+        for done in itertools.count(1):
+            stage.play(*scenes.step(number + done * 1000), out)
+            made[number] = done
+
+
+class Crew(NamedTuple):
+    """Processes that make trajectories."""
+
+    pids: list[int]
+    made: Callable[[], int]
+    """Trajectories so far."""
+
+    def run(self, count: int, seconds: float) -> Run:
+        """Measures the first `count` for `seconds`; the others, and those of other crews, must be stopped by whoever calls."""
+        for pid in self.pids[:count]:
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(0.3)
+        first, given, began = self.made(), processor_s(self.pids), time.monotonic()
+        time.sleep(seconds)
+        spent, span = processor_s(self.pids) - given, time.monotonic() - began
+        self.stop()
+        return Run(count, self.made() - first, span, spent, 0, 0, 0.0)
+
+    def stop(self) -> None:
+        """Stops all, so that they cost nothing."""
+        for pid in self.pids:
+            os.kill(pid, signal.SIGSTOP)
+
+
+@contextlib.contextmanager
+def plain_crew(count: int) -> Iterator[Crew]:
+    """`count` plain processes."""
+    context = multiprocessing.get_context("spawn")
+    made = context.Array("l", count, lock=False)
+    processes = [context.Process(target=plain, args=(made, number), daemon=True) for number in range(count)]
+    try:
+        for process in processes:
+            process.start()
+        while not all(made):
+            time.sleep(0.1)
+        yield Crew([process.pid or 0 for process in processes], lambda: sum(made))
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def together(counts: tuple[int, ...], seconds: float, repeats: int) -> tuple[list[list[Run]], list[list[Run]]]:
+    """Rounds in which each number of workers, and of plain processes, runs for `seconds` while all others are stopped.
+
+    One crew serves for all numbers, so nothing differs between the runs of a round but how many of its workers run. The reader
+    checks one read of sixteen, so that workers need not wait for it: here it has no core of its own. Returns the rounds of the
+    workers, of which the very first run has all verdicts, and those of the plain processes.
+    """
+    ours: list[list[Run]] = []
+    plains: list[list[Run]] = []
+    with (
+        arena(workers=counts[-1], max_reads=K, far=False, hang_s=600.0, slots=2 * counts[-1] + 8) as place,
+        plain_crew(counts[-1]) as others,
+    ):
+        place.reader.check_every = 16
+        workers = Crew(place.engine.pids, lambda: place.engine.report.published)
+        try:
+            others.stop()
+            workers.stop()
+            for _ in range(repeats):
+                ours.append([workers.run(count, seconds) for count in counts])
+                plains.append([others.run(count, seconds) for count in counts])
+        finally:
+            for pid in workers.pids:
+                os.kill(pid, signal.SIGCONT)
+        over = place.ring.stats().over_reads
+    over += sum(count > K for count in place.reader.reads.values())
+    ours[0][0] = ours[0][0]._replace(torn=len(place.reader.torn), over_k=over)
+    return ours, plains
 
 
 def linearity(rounds: list[list[Run]]) -> dict[str, list[float]]:
@@ -97,7 +189,7 @@ def linearity(rounds: list[list[Run]]) -> dict[str, list[float]]:
     for runs in rounds:
         one = runs[0].published / runs[0].processor_s
         for run in runs:
-            found.setdefault(str(run.workers), []).append(round(run.workers * run.published / run.processor_s / one, 2))
+            found.setdefault(str(run.workers), []).append(run.workers * run.published / run.processor_s / one)
     return found
 
 
@@ -235,12 +327,12 @@ def main() -> int:
     """Measures and prints; returns 1 when a read was torn or a trajectory was read too often."""
     parser = harness.parser(__doc__, "1 to 2 workers, one crash, fewer steps of the model, no batches")
     options = parser.parse_args()
-    counts, seconds, repeats = ((1, 2), 2.0, 0) if options.quick else ((1, 2, 4, 8), 12.0, 4)
+    counts, seconds, repeats = ((1, 2), 2.0, 1) if options.quick else ((1, 2, 4, 8), 12.0, 20)
+    rounds, plains = together(counts, 2.0 if options.quick else 4.0, repeats)
+    ratios, of_plain = linearity(rounds), linearity(plains)
     runs = [measured(count, seconds, 0.0)[0] for count in counts[:-1]]
     last, *slow = measured(counts[-1], seconds, 0.0, 0.02)
     runs.append(last)
-    rounds = [runs, *([measured(count, seconds, 0.0)[0] for count in counts] for _ in range(repeats))]
-    ratios = linearity(rounds)
     overhead, added_s = sweep_overhead()
     faults = (
         (Fault.CRASH,) if options.quick else (*[Fault.CRASH] * 5, Fault.GATEWAY, Fault.GATEWAY, Fault.HANG, Fault.NODE, Fault.NODE)
@@ -248,14 +340,15 @@ def main() -> int:
     verdict = storm(iter(faults), calm_s=1.0 if options.quick else 5.0)
     figures = {
         "workers_1_to_n_linearity": {workers: round(float(np.median(values)), 2) for workers, values in ratios.items()},
-        "linearity_of_rounds": ratios[str(counts[-1])],
+        "linearity_of_rounds": [round(float(value), 2) for value in np.quantile(ratios[str(counts[-1])], (0, 0.25, 0.5, 0.75, 1))],
+        "linearity_of_plain": {workers: round(float(np.median(values)), 2) for workers, values in of_plain.items()},
         "recovery_s": verdict.recovery_s(),
         "gateway_over_memcpy": gateway_over_memcpy(10 if options.quick else 60),
         "gateway_batch_over_single": None if options.quick else gateway_batch_over_single(10.0),
         "sweep_overhead": overhead,
         "sweep_added_s_a_trial": added_s,
-        "torn": verdict.torn + sum(run.torn for runs in rounds for run in runs),
-        "over_k": verdict.over_k + sum(run.over_k for runs in rounds for run in runs),
+        "torn": verdict.torn + sum(run.torn for several in (runs, *rounds) for run in several),
+        "over_k": verdict.over_k + sum(run.over_k for several in (runs, *rounds) for run in several),
         "model_error": {"workers_limit": model_error(runs), "reader_limits": model_error([runs[0], *slow])},
         "experience_lost": round(verdict.experience_lost, 3),
         "trajectories_per_s": {str(run.workers): round(run.published / run.span_s, 1) for run in runs},

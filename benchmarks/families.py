@@ -18,12 +18,16 @@ fingertips            distance of the fingertips of experts' chunks as action to
 noise                 a toy model of video and action, trained with each noise rule: error of the video given its action
 
 One policy per family is measured, by default the built-in one: in 20 scenes and every mode, or, with --quick, in one scene and only
-synchronously. --full first trains two seeds per family (hours).
+synchronously. --full also trains each family on turn_switch and on switch_as_it_was (one bit of memory; whoever forgets is right
+half of the time), two seeds each, and judges them; every training and every cell is stored when it ends, and continued by the next
+call. With --minutes no training begins after so many, and those that are missing are listed in `not_trained`.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -58,7 +62,24 @@ SHIPPED = {
     "cowvla": "turn_switch_cowvla",
 }
 """Built-in policies by family."""
-RECIPES = {"clwm": "turn_switch_cpu", "lingbot_va": "lingbot_va_cpu", "x_wam": "x_wam_cpu", "cowvla": "cowvla_cpu"}
+_MEMORY = "switch_as_it_was"
+_OF_MEMORY = ("--tasks", _MEMORY, "--world.horizon", "40", "--learner.agent.model.aim", "0")
+"""Without the image moments of the first frame, which would tell what has to be remembered."""
+RECIPES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "turn_switch": {
+        "clwm": ("turn_switch_cpu",),
+        "lingbot_va": ("lingbot_va_cpu",),
+        "x_wam": ("x_wam_cpu",),
+        "cowvla": ("cowvla_cpu",),
+    },
+    _MEMORY: {
+        "clwm": ("switch_as_it_was_cpu",),
+        "lingbot_va": ("lingbot_va_cpu", *_OF_MEMORY),
+        "x_wam": ("x_wam_cpu", *_OF_MEMORY),
+        "cowvla": ("cowvla_cpu", *_OF_MEMORY),
+    },
+}
+"""Recipe and options of the trainings of `--full`, by task and family."""
 WAYS: Mapping[str, tuple[str, ...]] = {
     "clwm": ("late16", "video+action"),
     "lingbot_va": ("late16", "naive", "grounded"),
@@ -167,14 +188,16 @@ def shipped(family: str) -> Path:
     return SHIPPED_WEIGHTS / "policies" / f"{SHIPPED[family]}.safetensors"
 
 
-def trained(family: str, seed: int, folder: Path) -> Path:
-    """A run of a family's recipe; trained unless it exists."""
-    out = folder / f"{family}_{seed}"
+def trained(task: str, family: str, seed: int, folder: Path, until_s: float) -> Path | None:
+    """A run of a family on a task, trained unless it exists; None if it does not, and the clock shows more than `until_s` [s]."""
+    out = folder / f"{task}_{family}_{seed}"
     if not (out / "summary.json").exists():
+        if time.monotonic() > until_s:
+            return None
         resume = ["--resume"] if (out / "config.yaml").exists() else []
-        recipe = [] if resume else [RECIPES[family]]
-        command = [sys.executable, "-m", "embodichain.cli", "run", *recipe, "--out", str(out), "--episodes", "0", *resume]
-        subprocess.run([*command, *([] if resume else ["--seed", str(seed)])], check=True)
+        fresh = [*RECIPES[task][family], "--seed", str(seed)]
+        command = [sys.executable, "-m", "embodichain.cli", "run", "--out", str(out), "--episodes", "0"]
+        subprocess.run([*command, *(resume or fresh)], check=True)
     return out
 
 
@@ -224,6 +247,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="train two seeds a family first, and play 50 scenes with each")
     parser.add_argument("--policy", nargs="+", default=[], metavar="FAMILY=PATH", help="policies other than those that ship")
     parser.add_argument("--out", type=Path, default=Path("runs/families"), help="folder of the cells")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="with --full, no training begins after so many")
     parser.add_argument("--scenes", type=int, help="held-out scenes a cell (default 20, 50 with --full, 1 with --quick)")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -234,9 +258,16 @@ def main() -> None:
     scenes = options.scenes or (50 if options.full else 1 if options.quick else 20)
     figures = measure(policies, cells, scenes, label=f"/{scenes} scenes", brief=options.quick)
     if options.full:
-        for seed in (0, 1):
-            runs = {family: trained(family, seed, options.out) for family in RECIPES}
-            figures[f"seed_{seed}"] = measure(runs, cells, options.scenes or 50, label=f"/seed {seed}")
+        until_s = time.monotonic() + 60.0 * options.minutes
+        missing = []
+        for seed, task, family in itertools.product((0, 1), RECIPES, SHIPPED):
+            run = trained(task, family, seed, options.out, until_s)
+            if run is None:
+                missing.append(f"{task} {family} seed {seed}")
+            else:
+                found = measure({family: run}, cells, options.scenes or 50, label=f"/{task}/seed {seed}")
+                figures[f"{task} {family} seed {seed}"] = found["families"][family]
+        figures["not_trained"] = missing
     harness.give(figures, options)
 
 

@@ -44,7 +44,7 @@ def test_a_codec_is_trained_and_loads_again(kind, load, figure, tmp_path):
 @pytest.mark.slow
 def test_an_action_tokenizer_is_made_and_loads_again(tmp_path):
     record = trained("fast", tmp_path / "fast", "--steps", "60")
-    assert record["chunks"] >= 60 and record["rmse"] <= 0.5 / 20.0 and record["tokens_max"] < 224
+    assert record["chunks"] >= 60 and record["rmse"] <= 0.5 / 30.0 and record["tokens_max"] < 224
     assert load_fast(str(tmp_path / "fast")).channels == 14
 
 

@@ -117,13 +117,18 @@ class MotionConfig:
         return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps, final_share=0.02)
 
 
+SCALE = 30.0
+"""Rounding scale of action tokens. 99 of 100 fingertip positions of experts' chunks are then kept to 1.8 mm; at 20, the scale of
+before, it is 2.5 mm, for a sixth fewer tokens."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FastConfig:
     """Settings of the FAST action tokenizer and of its training."""
 
     chunks: int = 3000
     """Number of action chunks from which the byte-pair merges are learned."""
-    scale: float = 20.0
+    scale: float = SCALE
     clip: float = 3.0
     channels: tuple[int, ...] = (*range(14, 20), *range(21, 27), 28, 29)
     """Channels of the unified action that are tokenized: the joints of two six-joint arms, and both grippers."""

@@ -23,12 +23,14 @@ from tokenizers import Tokenizer, models, trainers
 
 from embodichain.errors import LearnerError
 from embodichain.types import CHUNK
+from learner.codecs.config import SCALE
 from learner.records.shipped import SHIPPED_WEIGHTS
 from learner.vision.config import BUILTIN
 
 FIRST_SYMBOL = 0x4E00
 """Unicode code point of the smallest coefficient; thousands of code points follow it without a gap or a surrogate."""
-VOCABULARY = 1024
+VOCABULARY = 1280
+"""Tokens: at the default scale, 721 coefficients and 559 merged sequences."""
 
 
 class FastTokenizer:
@@ -93,7 +95,7 @@ def train_fast(
     chunks: Iterable[NDArray[np.floating]],
     *,
     channels: int,
-    scale: float = 20.0,
+    scale: float = SCALE,
     clip: float = 3.0,
     vocabulary: int = VOCABULARY,
     chunk: int = CHUNK,

@@ -136,7 +136,7 @@ def test_layers_are_left_out_of_a_check_only_below_their_interface(tmp_path, cat
 
 
 def test_no_line_of_a_file_costs_more_than_its_length(tmp_path):
-    """Lines on which a pattern that matches in several ways would work for hours, and a second is enough for all."""
+    """Files on which a pattern that can match in several ways, or anew from every place, would work for minutes or hours."""
     blank, many = " " * 400_000, 200_000
     hostile = {
         "spaces.mtl": f"newmtl a\nmap_Kd {blank}x{blank}\n map_Kd{blank}\nbump -s {'1 ' * many}\nmap_Kd {'-1 ' * many}\n",
@@ -148,7 +148,7 @@ def test_no_line_of_a_file_costs_more_than_its_length(tmp_path):
         (tmp_path / name).write_text(text)
         started = time.process_time()
         assert references(tmp_path / name) == []
-        assert time.process_time() - started < 5.0, name
+        assert time.process_time() - started < 2.0, name
 
 
 def test_a_picture_is_found_behind_its_options_and_in_any_case(tmp_path):

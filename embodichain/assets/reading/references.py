@@ -15,7 +15,7 @@ from embodichain.assets.reading.xml_reading import parse
 from embodichain.errors import AssetError
 
 _LIBRARY = re.compile(rb"(?m)^[ \t]*mtllib[ \t]+(\S[^\r\n]*)")
-_COLLADA_IMAGE = re.compile(rb"<init_from>(?:\s*<ref>)?([^<]*)<")
+_COLLADA_IMAGE = re.compile(rb"<init_from>(?:\s*<ref>)?([^<]+)<")
 _MOST_BYTES = 256 << 20
 """Files above this size [bytes] are searched for references only at their beginning."""
 
