@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from embodichain.machine_code import compiled, inner
+
 ROOT = Path(__file__).parent.parent
 PARTS = """
 from typing import NamedTuple
@@ -111,3 +115,25 @@ def test_what_only_a_function_within_a_kernel_reads_is_compiled_again_when_it_ch
         (tmp_path / "house" / "other" / "values.py").write_text(f"SHIFT = {shift}\n")
         done = subprocess.run(call, env=environment, capture_output=True, text=True, check=True)
         assert float(done.stdout) == 1.0 + shift
+
+
+@inner()
+def _scaled(x, factor, negative):
+    return -factor * x if negative else factor * x
+
+
+@compiled()
+def _sum(x):
+    return _scaled(x, 2, False) + _scaled(x, 3, True) + _scaled(x, 5, False)
+
+
+def test_a_kernel_is_compiled_once_whatever_constants_others_call_it_with():
+    assert _sum(1.0) == 2 - 3 + 5
+    assert len(_scaled.signatures) == 1
+
+
+def test_a_kernel_for_kernels_alone_refuses_a_call_from_python():
+    _sum(1.0)
+    for value in (1.0, 1):  # compiled for the one, not for the other
+        with pytest.raises(TypeError, match="_scaled is called by kernels only"):
+            _scaled(value, 2, False)
