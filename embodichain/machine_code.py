@@ -16,11 +16,46 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
-from numba import config, njit
+from numba import config, types
 from numba.core.caching import InTreeCacheLocator, UserProvidedCacheLocator, UserWideCacheLocator
 from numba.core.registry import CPUDispatcher
 
-__all__ = ["Beside", "Configured", "Home", "Stamped", "compiled"]
+__all__ = ["Beside", "Configured", "Home", "Kernel", "Stamped", "compiled", "inner"]
+
+
+class Kernel(CPUDispatcher):
+    """A compiled function that is compiled once for all constants of a type.
+
+    Numba types a constant in a call of one kernel by another by its value, and would compile the callee again for each value.
+    """
+
+    def add_overload(self, cres: Any) -> None:
+        """Keeps what was compiled for one signature; where Python has no way in, Python's table of signatures is not told."""
+        if self.targetoptions.get("no_cpython_wrapper"):
+            self.overloads[tuple(cres.signature.args)] = cres
+        else:
+            super().add_overload(cres)
+
+    def _compile_for_args(self, *args: Any, **kws: Any) -> Any:
+        """Compiles the function for a call from Python."""
+        if self.targetoptions.get("no_cpython_wrapper"):
+            raise TypeError(f"{self.py_func.__qualname__} is called by kernels only; call its py_func instead")
+        return super()._compile_for_args(*args, **kws)
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """What numba needs to call this function from another one with arguments of these types."""
+        return super().get_call_template(
+            tuple(types.unliteral(kind) for kind in args), {name: types.unliteral(kind) for name, kind in kws.items()}
+        )
+
+
+def inner(**options: Any) -> Any:
+    """A decorator of functions that only kernels call, never Python.
+
+    Numba would compile two more functions with each, which turn Python's or C's objects into its arguments. Where these are named
+    tuples of dozens of arrays, that takes longer than the function itself.
+    """
+    return compiled(no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
 
 
 def compiled(*signatures: str, **options: Any) -> Any:
@@ -31,11 +66,11 @@ def compiled(*signatures: str, **options: Any) -> Any:
 
     Args:
         signatures: Numba signatures; with them the function takes no other types.
-        options: As of `numba.njit`.
+        options: As of `numba.njit`; nothing here is called from C.
     """
 
     def decorate(function: FunctionType) -> Any:
-        dispatcher = njit(**options)(function)
+        dispatcher = Kernel(function, targetoptions={"nopython": True, "boundscheck": None, "no_cfunc_wrapper": True} | options)
         before, config.CACHE_LOCATOR_CLASSES = config.CACHE_LOCATOR_CLASSES, _LOCATORS
         try:
             with suppress(RuntimeError):  # numba found no folder that it may write to

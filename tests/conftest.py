@@ -40,7 +40,6 @@ LONGEST_FIRST = (
     "test_recall.py",
     "test_public_face.py",
     "test_isaac.py",
-    "test_architecture_mutants.py",
     "test_render.py",
 )
 """Files that take longest begin first, and the many short ones fill up the processes at the end."""

@@ -172,11 +172,13 @@ MUTANTS = {
 }
 
 
+@pytest.mark.slow
 def test_the_copy_itself_breaks_no_law(clean):
     house = House(clean)
     assert {name: breaches for name, law in LAWS.items() if (breaches := law(house))} == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_breach_is_seen(planted, mutant):
     law, plant = MUTANTS[mutant]

@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from embodichain.machine_code import Kernel, inner
+
 ROOT = Path(__file__).parent.parent
 PARTS = """
 from typing import NamedTuple
@@ -111,3 +115,37 @@ def test_what_only_a_function_within_a_kernel_reads_is_compiled_again_when_it_ch
         (tmp_path / "house" / "other" / "values.py").write_text(f"SHIFT = {shift}\n")
         done = subprocess.run(call, env=environment, capture_output=True, text=True, check=True)
         assert float(done.stdout) == 1.0 + shift
+
+
+def _fresh(**options):
+    """A decorator like `compiled`, which keeps nothing on disk, so that every process compiles."""
+    return lambda function: Kernel(function, targetoptions={"nopython": True} | options)
+
+
+@_fresh(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+def _scaled(x, factor, negative):
+    return -factor * x if negative else factor * x
+
+
+@_fresh()
+def _sum(x):
+    return _scaled(x, 2, False) + _scaled(x, 3, True) + _scaled(x, 5, False)
+
+
+@inner()
+def _twice(x):
+    return 2.0 * x
+
+
+def test_a_kernel_is_compiled_once_whatever_constants_others_call_it_with():
+    assert _sum(1.0) == 2 - 3 + 5
+    assert len(_scaled.signatures) == 1
+
+
+def test_a_kernel_for_kernels_alone_refuses_a_call_from_python():
+    _sum(1.0)
+    for value in (1.0, 1):  # compiled for the one, not for the other
+        with pytest.raises(TypeError, match="_scaled is called by kernels only"):
+            _scaled(value, 2, False)
+    with pytest.raises(TypeError, match="_twice is called by kernels only"):
+        _twice(1.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,6 +145,12 @@ class Chain:
     capsules: Capsules
     bodies: frozenset[str] = frozenset()
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copies its arrays when it is unpickled: Ray hands them over read-only, and numba would compile every kernel anew."""
+        arrays = (self.positions, self.rotations, self.lower, self.upper, self.home)
+        parts = (self.capsules.frame, self.capsules.ends, self.capsules.radius, self.capsules.pairs)
+        return _unpickled, (self.arm, arrays, parts, self.bodies)
+
     @property
     def dof(self) -> int:
         """Number of joints."""
@@ -174,6 +181,22 @@ class Chain:
         jacobian = np.empty((6, self.dof))
         site_jacobian(*forward_frames(self.positions, self.rotations, np.ascontiguousarray(q, np.float64)), jacobian)
         return jacobian
+
+
+def _unpickled(arm: str, arrays: tuple[Floats, ...], parts: tuple[NDArray[Any], ...], bodies: frozenset[str]) -> Chain:
+    """The chain of these arrays, in the order of `Chain.__reduce__`."""
+    positions, rotations, lower, upper, home = (array.copy() for array in arrays)
+    frame, ends, radius, pairs = (part.copy() for part in parts)
+    return Chain(
+        arm=arm,
+        positions=positions,
+        rotations=rotations,
+        lower=lower,
+        upper=upper,
+        home=home,
+        capsules=Capsules(frame=frame, ends=ends, radius=radius, pairs=pairs),
+        bodies=bodies,
+    )
 
 
 def as_quaternion(values: Floats) -> Quaternion:

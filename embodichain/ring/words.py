@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from embodichain.machine_code import compiled
+from embodichain.machine_code import compiled, inner
 from embodichain.ring import budget, layout
 from embodichain.ring.atomics import add, cas, clear_all_but, exchange, load, set_bits, store
 
@@ -44,7 +44,7 @@ _STATE_SHIFT, _REMAINING_SHIFT, _VERSION_SHIFT = U64(budget.STATE_SHIFT), U64(bu
 _REMAINING_MASK, _VERSION_MASK, _HOLDERS_MASK = U64(budget.REMAINING_MASK), U64(budget.VERSION_MASK), U64(budget.HOLDERS_MASK)
 ONE_READ = U64(1 << budget.REMAINING_SHIFT)
 ALL_BITS = U64((1 << 64) - 1)
-part: Any = compiled(error_model="numpy")
+part: Any = inner(error_model="numpy")
 """Decorator of functions that are compiled into kernels."""
 kernel: Any = partial(compiled, error_model="numpy")
 """Decorator, with a signature, of functions called from Python. Typed as Any, because checkers misjudge their number types."""

@@ -97,6 +97,10 @@ class ReachTable:
     approaches: Floats
     _seeds: tuple[Floats, ...] = field(repr=False)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Finds its start values anew when it is unpickled, so that they are as writable as those of others that call kernels."""
+        return ReachTable._of, (self.config, self.chains, self.quality)
+
     @staticmethod
     def build(robot: Robot, config: ReachConfig | None = None, progress: Progress | None = None) -> ReachTable:
         """Computes the table on all cores. `progress(done, total)` is called after each slice."""
@@ -280,8 +284,7 @@ def _fill_cell(
 ) -> None:
     """Fills quality [A, W] of one arm at one point; `approaches` are rotations [A, 3, 3] at yaw 0.
 
-    `symmetric` and `first_only` are those of `explore`. They are passed in because numba would compile `explore` again for
-    literals.
+    `symmetric` and `first_only` are those of `explore`.
     """
     iterations, position_tolerance, rotation_tolerance, clearance, table = limits
     n, num_yaws = lower.shape[0], out.shape[1]

@@ -69,6 +69,7 @@ def test_a_cue_is_recalled_a_hundred_steps_later(remembering, frames):
     assert recall(remembering, frames) > 0.95
 
 
+@pytest.mark.slow
 def test_without_memory_it_is_a_coin_toss():
     without = trained(memory_every=0)
     assert all(0.3 < recall(without, frames) < 0.7 for frames in (TRAINED_STEPS, 100))

@@ -1,13 +1,14 @@
 """Reachability: the table's answers are those of inverse kinematics, the same from disk, and visible in a picture."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from embodichain.errors import MotionError
-from embodichain.motion.ik import IkConfig, solve
+from embodichain.motion.ik import IkConfig, explore, solve
 from embodichain.motion.kinematics import as_quaternion, matrix_to_quaternion
 from embodichain.motion.plan import table_clearance
 from embodichain.robots import dual_piper
@@ -95,6 +96,19 @@ def test_table_from_disk_is_the_one_built_and_is_not_built_again(table, folder):
     rebuilt = ReachTable.load_or_build(ROBOT, COARSE, cache_dir=folder, progress=lambda *step: steps.append(step))
     assert np.array_equal(rebuilt.quality, table.quality)
     assert steps[-1][0] == steps[-1][1] and [done for done, _ in steps] == list(range(1, len(steps) + 1))
+
+
+def test_a_table_that_another_process_has_sent_is_as_good_and_compiles_nothing_anew(table):
+    """Ray hands over the memory of arrays itself, read-only; numba would compile inverse kinematics a second time for such."""
+    pose = down(0.0, 0.3, 0.1)
+    table.solvable(0, pose)
+    before, sent = list(explore.signatures), []
+    packed = pickle.dumps(table, protocol=5, buffer_callback=sent.append)
+    taken = pickle.loads(packed, buffers=[bytes(buffer.raw()) for buffer in sent])
+    assert [taken.solvable(arm, pose) for arm in (0, 1)] == [table.solvable(arm, pose) for arm in (0, 1)]
+    assert explore.signatures == before
+    assert taken.arms_reaching(pose) == table.arms_reaching(pose)
+    np.testing.assert_array_equal(taken.quality, table.quality)
 
 
 def test_key_follows_robot_and_configuration():

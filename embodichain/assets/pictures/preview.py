@@ -79,7 +79,8 @@ def draw(shapes: Sequence[tuple[Mesh, Color]], size: int, view: View) -> NDArray
         points = (mesh.vertices - view.center) @ axes.T / view.reach
         screen = np.column_stack([(points[:, 0] + 1) * pixels / 2, (1 - points[:, 1]) * pixels / 2, points[:, 2]])
         shades = np.clip(_shades(points, mesh.faces)[..., None] * np.array(color[:3]), 0.0, 1.0)
-        _draw(screen, mesh.faces, shades, image, depth)
+        # A copy, because the faces of some meshes are read-only, for which numba would compile the kernel a second time.
+        _draw(screen, mesh.faces.copy(), shades, image, depth)
     parts = [image[row::_SAMPLES, column::_SAMPLES] for row in range(_SAMPLES) for column in range(_SAMPLES)]
     small = np.asarray(np.stack(parts).mean(axis=0), np.float64)
     # Uncovered samples are black, so a mean is divided by its coverage: it is the colour of the covered samples.

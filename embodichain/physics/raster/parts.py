@@ -11,10 +11,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from embodichain.machine_code import compiled
+from embodichain.machine_code import compiled, inner
 
 ONE, ZERO, HALF = np.float32(1.0), np.float32(0.0), np.float32(0.5)
 LANES = 64
@@ -26,9 +25,11 @@ DEEPEST = np.float32(65534.0)
 OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 """`_nrt` off: kernels allocate no arrays, and counting references to arrays would cost more than a lookup in a shadow map."""
 
-kernel = compiled(**OPTIONS)
-"""Decorator of functions that are called from Python or from other kernels."""
-part = njit(forceinline=True, **OPTIONS)
+entry = compiled(**OPTIONS)
+"""Decorator of functions that are called from Python."""
+kernel = inner(**OPTIONS)
+"""Decorator of functions that other kernels call."""
+part = inner(forceinline=True, **OPTIONS)
 """Decorator of functions that are inlined into kernels, because a call with arrays would cost more than their work."""
 
 

@@ -11,20 +11,20 @@ from __future__ import annotations
 import numpy as np
 
 from embodichain.physics.raster import ambience, shading, shadows, smoothing, visibility
-from embodichain.physics.raster.parts import ZERO, kernel
+from embodichain.physics.raster.parts import ZERO, entry
 
 _OPAQUE = np.float32(0.999)
 """Geoms with a lower opacity can be seen through, in scenes that have such geoms."""
 
 
-@kernel
+@entry
 def prepare(active, casting, diffuse, shadowed, direction, rotation, position, aabb, solids, materials, skins, lights):
     """Reads the surfaces from the model, and finds the active lights and the spaces of their shadow maps."""
     shading.read_surfaces(solids, materials, skins)
     shadows.find(active, casting, diffuse, shadowed, direction, rotation, position, aabb, solids, lights)
 
 
-@kernel
+@entry
 def draw(
     cameras,
     places,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.physics.raster import shading, shadows, visibility
-from embodichain.physics.raster.parts import HALF, ONE, Lights, kernel
+from embodichain.physics.raster.parts import HALF, ONE, Lights, entry
 
 HIDDEN, AHEAD, AROUND = 0, 1, 2
 """Position of a geom in a view: outside of it, in front of the near plane, or possibly on both sides of the near plane."""
@@ -86,7 +86,7 @@ def no_lamps(frames: int, geoms: int, lights: int) -> Lamps:
     )
 
 
-@kernel
+@entry
 def place(view, eye, axes, fovy, far, rotation, position, solids, lights, views, room):
     """Writes one view, after `shadows.find`: geoms as `visibility.see` poses them, and lights as `shading.aim` does."""
     dx, dy = views.dx[view], views.dy[view]
@@ -121,7 +121,7 @@ def place(view, eye, axes, fovy, far, rotation, position, solids, lights, views,
                 views.matrices[view, light, i, k] = lights.matrices[light, i, k]
 
 
-@kernel
+@entry
 def lamp(frame, rotation, position, solids, lights, lamps, room):
     """Writes the lights of one frame, after `shadows.find` has found them, and geoms as `shadows.cast` poses them."""
     turn, shift = room.turn, room.shift
