@@ -13,10 +13,11 @@ from in_process import embodichain
 from embodichain.cli import main
 from embodichain.errors import ConfigError
 from embodichain.metrics import MetricsWriter, latest
-from learner.commands.sweep import numbers
+from learner.commands.sweep import _tell, numbers
 from learner.records.files import held
 from learner.records.run_folder import RunFolder
 from learner.reporting.sweep import factors, interval, result, table
+from learner.reporting.sweep_figure import sweep_figure
 from learner.runs.sweep import SweepWords, plan
 
 
@@ -75,6 +76,40 @@ def test_a_sweep_of_nothing_or_of_one_thing_twice_is_refused(tmp_path):
         SweepWords(recipe="seconds_cpu", out=tmp_path)
     with pytest.raises(ConfigError, match="names a value twice: 10, 10"):
         SweepWords(recipe="seconds_cpu", replay=(10, 10), out=tmp_path)
+
+
+def without_held_out(tmp_path) -> list:
+    """Two runs that measured no held-out loss, as those of `seconds_cpu`."""
+    results = []
+    for variant, reads in (("k10", 10), ("k2", 50)):
+        folder = tmp_path / f"{variant}_s0"
+        finish(folder, held_out=0.2, successes=0, reads=reads, seed=0)
+        metrics = RunFolder.open(folder).metrics
+        kept = [line for line in metrics.read_text().splitlines() if '"held_out"' not in line]
+        metrics.write_text("\n".join(kept) + "\n")
+        results.append(result(RunFolder.open(folder), name=folder.name, variant=variant, seed=0))
+    return results
+
+
+def test_a_table_has_no_empty_column_cuts_no_word_and_says_what_was_not_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = table(without_held_out(tmp_path))
+    _tell({"table": rows, "factors": [], "failed": {}, "files": []}, as_json=False)
+    shown = capsys.readouterr().out
+    assert "held-out" not in shown.partition("no held-out loss was measured")[0] and "--train.measure-every" in shown
+    assert "…" not in shown and "25%" in shown, "a share is a percentage here as it is in a run's summary"
+
+
+def test_a_panel_without_data_says_so_and_has_no_axis_of_numbers(tmp_path):
+    results = without_held_out(tmp_path)
+    figure = sweep_figure(results, "two runs")
+    updates, clock, success, law = figure.axes
+    for axes in (updates, clock):
+        assert not axes.lines and len(axes.get_xticks()) == len(axes.get_yticks()) == 0
+        assert "--train.measure-every" in axes.texts[0].get_text()
+    assert success.lines and not success.texts
+    drawn = [(line.get_xdata()[0], line.get_ydata()[0]) for line in law.lines]
+    assert drawn == [(row.figures["unique_pairs"], row.figures["train_action"]) for row in results]
 
 
 @pytest.mark.parametrize(
