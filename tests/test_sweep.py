@@ -6,7 +6,9 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from in_process import embodichain
 
@@ -18,7 +20,9 @@ from learner.records.files import held
 from learner.records.run_folder import RunFolder
 from learner.reporting.sweep import factors, interval, result, table
 from learner.reporting.sweep_figure import sweep_figure
-from learner.runs.sweep import SweepWords, plan
+from learner.runs.options import RunWords, resolve
+from learner.runs.sweep import SweepWords, plan, variants
+from learner.runs.watching import ends_with_stream
 
 
 def sweep(*words: str, out) -> subprocess.CompletedProcess[str]:
@@ -71,6 +75,19 @@ def test_variants_of_one_seed_differ_in_their_bound_and_in_nothing_else(tmp_path
     assert trials["aggregate50_s5"].ring.mode.value == "aggregate"
 
 
+def test_progress_is_counted_in_what_ends_a_run():
+    """A static set is complete early and then read until the last step; the stream of a test of the pipe ends before its steps."""
+
+    def ends(recipe: str, words: RunWords, *dotted: str) -> bool:
+        return ends_with_stream(resolve(recipe, words, dotted).config)
+
+    assert not ends("seconds_cpu", RunWords(), *variants(SweepWords(recipe="seconds_cpu", static=(20,), out=Path()))["static20"])
+    assert not ends("seconds_cpu", RunWords())
+    assert ends("tiny_cpu", RunWords(physics="counting"))
+    assert not ends("tiny_cpu", RunWords(physics="counting"), "--ring.max-reads", "10", "--train.steps", "20")
+    assert ends("seconds_cpu", RunWords(), "--stream.limit", "10", "--ring.max-reads", "2", "--train.steps", "100")
+
+
 def test_a_sweep_of_nothing_or_of_one_thing_twice_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="needs something that differs"):
         SweepWords(recipe="seconds_cpu", out=tmp_path)
@@ -108,7 +125,7 @@ def test_a_panel_without_data_says_so_and_has_no_axis_of_numbers(tmp_path):
         assert not axes.lines and len(axes.get_xticks()) == len(axes.get_yticks()) == 0
         assert "--train.measure-every" in axes.texts[0].get_text()
     assert success.lines and not success.texts
-    drawn = [(line.get_xdata()[0], line.get_ydata()[0]) for line in law.lines]
+    drawn = [tuple(np.asarray(line.get_xydata())[0]) for line in law.lines]
     assert drawn == [(row.figures["unique_pairs"], row.figures["train_action"]) for row in results]
 
 

@@ -125,15 +125,22 @@ def _run(trials: Sequence[Trial], options: argparse.Namespace) -> dict[str, int]
         )
         for trial in todo
     ]
+    logs = {errand.name: errand.log for errand in errands}
     most = max(trial.config.stream.workers * trial.config.stream.cpus_per_worker + trial.config.learner.threads for trial in todo)
-    with JobBoard("sweep", len(todo), quiet=False) as board:
+    with JobBoard("sweep", len(todo), quiet=False, tells_beginnings=True) as board:
         return run_trials(
             errands,
             address=options.address,
             at_once=options.at_once,
             cores=most,
+            on_working=lambda name, told: board.working(name, told or f"begins, see {_shown(logs[name])}"),
             on_ended=lambda name, code: board.ended(name, "ended" if code == 0 else "failed", f"exit code {code}" if code else ""),
         )
+
+
+def _shown(path: Path) -> Path:
+    """A path as short as it can be written here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _log(out: Path, name: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,16 @@ from learner.reporting.sweep import Curve, Result, interval, table
 
 _COLORS = ("#2563a8", "#d9822b", "#4f9d69", "#8e6bbf", "#b3261e", "#9aa5b1", "#1d2733")
 _GRID = 60
-_STYLE = {"font.size": 9, "pdf.fonttype": 42, "axes.spines.top": False, "axes.spines.right": False}
+
+
+def _style() -> AbstractContextManager[None]:
+    return rc_context({"font.size": 9, "pdf.fonttype": 42, "axes.spines.top": False, "axes.spines.right": False})
 
 
 def draw_sweep(results: Sequence[Result], stem: Path, title: str) -> list[Path]:
     """Draws `stem`.pdf and `stem`.png; returns their paths."""
     figure, paths = sweep_figure(results, title), [stem.with_suffix(".pdf"), stem.with_suffix(".png")]
-    with rc_context(_STYLE):
+    with _style():
         figure.savefig(paths[0], metadata={"CreationDate": None})
         figure.savefig(paths[1], dpi=150)
     return paths
@@ -33,7 +37,7 @@ def sweep_figure(results: Sequence[Result], title: str) -> Figure:
     """The four panels; one without data says so."""
     variants = list(dict.fromkeys(row.variant for row in results))
     colors = {variant: _COLORS[index % len(_COLORS)] for index, variant in enumerate(variants)}
-    with rc_context(_STYLE):
+    with _style():
         figure = Figure(figsize=(10.5, 6.6), layout="constrained")
         ((updates, clock), (success, law)) = figure.subplots(2, 2)
         figure.suptitle(title)
