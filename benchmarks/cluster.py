@@ -280,7 +280,11 @@ def sweep_overhead() -> tuple[float, float]:
         ]
         codes: dict[str, int] = {}
         swept = harness.seconds(
-            lambda: codes.update(run_trials(errands, address="", at_once=1, cores=1.0, on_ended=lambda name, code: None))
+            lambda: codes.update(
+                run_trials(
+                    errands, address="", at_once=1, cores=1.0, on_working=lambda name, told: None, on_ended=lambda name, code: None
+                )
+            )
         )
     assert set(codes.values()) == {0} and len(codes) == TRIALS, codes
     return round(swept / alone, 3), round((swept - alone) / TRIALS, 2)

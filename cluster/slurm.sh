@@ -28,8 +28,15 @@ if ((SLURM_JOB_NUM_NODES > 1)); then
     ray start --address="$ip:$port" --num-cpus="$SLURM_CPUS_PER_TASK" --block &
 fi
 
-srun --overlap --nodes=1 --ntasks=1 -w "$head" \
-  embodichain run "$@" --out "$out" --stream.address "$ip:$port" --workers "$workers" --json &
+# The learner runs in this shell's own step, which is on the first node: srun would keep an interrupt for itself. As a background
+# process it may ignore INT until it listens, so it is sent TERM, which a run answers in the same way: with a checkpoint.
+embodichain run "$@" --out "$out" --stream.address "$ip:$port" --workers "$workers" --json &
 learner=$!
-trap 'kill -INT $learner' INT
-wait $learner
+trap 'kill -TERM "$learner" 2>/dev/null || true' INT
+code=0
+wait "$learner" || code=$?
+while kill -0 "$learner" 2>/dev/null; do # the signal ended the wait, and not the learner: a job that ends now has no checkpoint
+  code=0
+  wait "$learner" || code=$?
+done
+exit "$code"

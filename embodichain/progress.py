@@ -122,7 +122,9 @@ class Board:
 class JobBoard:
     """Bars on standard error for many jobs: one for all, and one for each job in progress with its stage. Plain lines elsewhere."""
 
-    def __init__(self, what: str, total: int, *, quiet: bool) -> None:
+    def __init__(self, what: str, total: int, *, quiet: bool, tells_beginnings: bool = False) -> None:
+        """`tells_beginnings` is for jobs of minutes: without a terminal they get a line when they begin, not only when they end."""
+        self._tells_beginnings = tells_beginnings
         console = Console(stderr=True, quiet=quiet)
         columns = (
             SpinnerColumn(),
@@ -146,9 +148,11 @@ class JobBoard:
         self._bars.stop()
 
     def working(self, name: str, stage: str) -> None:
-        """Reports the stage of the job called `name`."""
+        """Reports the stage of the job called `name`; without a terminal, that of a job which begins."""
         if name not in self._each:
             self._each[name] = self._bars.add_task(name, total=None)
+            if self._tells_beginnings and not self._console.is_terminal:
+                self._console.print(f"[{self._done}/{self._total}] {name} {stage}", highlight=False, markup=False, soft_wrap=True)
         self._bars.update(self._each[name], description=f"  {name}: {stage}")
 
     def ended(self, name: str, state: str, reason: str = "") -> None:

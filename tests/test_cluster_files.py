@@ -209,6 +209,13 @@ def test_rules_and_dashboard_ask_for_metrics_that_there_are():
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
+def test_the_runbook_knows_every_alert():
+    rows = [line for line in (CLUSTER / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| **")]
+    for group in load("prometheus/rules.yml")["groups"]:
+        for rule in group["rules"]:
+            assert sum(f"alert `{rule['alert']}`" in row for row in rows) == 1, rule["alert"]
+
+
 def test_the_dockerfiles_copy_what_there_is_and_run_as_nobody_special():
     for name in ("Dockerfile", "Dockerfile.cuda"):
         text = (CLUSTER / name).read_text(encoding="utf-8")
@@ -224,6 +231,86 @@ def test_the_dockerfiles_copy_what_there_is_and_run_as_nobody_special():
         (user,) = users
         assert user.isdigit() and int(user) > 0 and f"--uid {user} robot" in text, "Kubernetes takes only a number for not root"
         assert all(":" in line[1] and not line[1].endswith(":latest") for line in words if line[0] == "FROM")
+
+
+def test_what_a_container_writes_belongs_to_whom_it_runs_as():
+    """A named volume takes its owner from the image's folder; where the image has none it is root's, and Ray could not begin."""
+    services = load("compose.yaml")["services"].values()
+    named = {mount.split(":")[1] for service in services for mount in service.get("volumes", ()) if not mount.startswith(".")}
+    for name in ("Dockerfile", "Dockerfile.cuda"):
+        text = re.sub(r"\\\n", " ", (CLUSTER / name).read_text(encoding="utf-8"))
+        made, owned = (set(re.findall(rf"{command} ((?:/[\w/]+ ?)+)", text)[-1].split()) for command in ("mkdir", "chown robot"))
+        assert named <= made & owned, name
+
+
+def test_grafana_has_a_source_for_its_dashboard():
+    compose = load("compose.yaml")["services"]
+    mounts = dict(mount.split(":")[:2][::-1] for mount in compose["grafana"]["volumes"])
+    folder = CLUSTER / mounts["/etc/grafana/provisioning/datasources"]
+    (source,) = [found for path in folder.glob("*.yaml") for found in yaml.safe_load(path.read_text())["datasources"]]
+    dashboard = load("grafana/embodichain.json")
+    (asked,) = [variable["query"] for variable in dashboard["templating"]["list"] if variable["type"] == "datasource"]
+    assert source["type"] == asked
+    found = re.fullmatch(r"http://(\w+):(\d+)", source["url"])
+    assert found is not None
+    host, port = found.groups()
+    assert compose[host]["ports"] == [f"127.0.0.1:{port}:{port}"]
+
+
+def test_no_file_installs_by_a_name_that_others_have_in_a_registry():
+    """Every install is of a path: a name alone would fetch the project that has it on PyPI."""
+    installs = [
+        (path.name, line)
+        for path in sorted(CLUSTER.iterdir())
+        if path.is_file()
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(r"pip install.*(\[all|embodichain\[)", line)
+    ]
+    assert len(installs) >= 3
+    for name, line in installs:
+        assert not re.search(r"[ '\"]embodichain(\[|'|\"|$)", line), f"{name}: {line}"
+
+
+SLURM = {  # what the script asks of a Slurm installation; as there, srun keeps an interrupt for itself
+    "scontrol": "echo node0",
+    "srun": """
+        trap '' INT
+        while [[ $1 == -* ]]; do [[ $1 == -w ]] && shift; shift; done
+        [[ $1 == hostname ]] && { echo 127.0.0.1; exit; }
+        [[ $* == "ray health-check"* ]] && exit
+        [[ $1 == ray ]] && exec sleep 60
+        exec "$@"
+    """,
+    "embodichain": """
+        trap 'sleep 1; touch "$EMBODICHAIN_OUT.checkpoint"; exit 7' INT TERM
+        touch "$EMBODICHAIN_OUT.began"
+        while :; do sleep 0.1; done
+    """,
+}
+
+
+def test_a_job_at_its_limit_lasts_until_the_learner_has_written_its_checkpoint(tmp_path):
+    for name, script in SLURM.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{script}")
+        (tmp_path / name).chmod(0o755)
+    given = {"SLURM_JOB_NAME": "test", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node0", "SLURM_CPUS_PER_TASK": "4"}
+    given |= {"SLURM_JOB_NUM_NODES": "1", "EMBODICHAIN_OUT": str(tmp_path / "run")}
+    job = subprocess.Popen(
+        ["bash", str(CLUSTER / "slurm.sh"), "tiny_cpu"],
+        env=os.environ | given | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a child of a job in the background
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "run.began").exists():
+            assert time.monotonic() < deadline and job.poll() is None
+            time.sleep(0.05)
+        job.send_signal(signal.SIGINT)  # as --signal=B:INT@300 does
+        assert job.wait(30) == 7 and (tmp_path / "run.checkpoint").exists()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)
 
 
 def test_shell_scripts_parse():

@@ -53,6 +53,26 @@ def test_with_as_many_cores_or_reads_as_a_plan_says_nobody_waits():
     assert expect(rates.replaced({"max_reads": found.reads_in_balance}), cores=2, learners=4).waiting.side is Side.NOBODY
 
 
+@pytest.mark.parametrize("reads", [1, 2, 10, 50, 213])
+@pytest.mark.parametrize("cores", [1, 4, 64])
+def test_a_plan_says_of_no_cores_and_of_no_bound_that_nobody_waits_when_workers_would(cores, reads):
+    rates = DEMO.replaced({"max_reads": reads})
+    found = expect(rates, cores=cores, learners=1)
+    (*_, balance) = told = list(found.told(rates))
+    text = " ".join(told)
+    for given, name, again in (
+        (found.cores_in_balance, "cores", lambda n: expect(rates, cores=n, learners=1)),
+        (found.reads_in_balance, "reads", lambda n: expect(rates.replaced({"max_reads": n}), cores=cores, learners=1)),
+    ):
+        if given >= 1:  # the whole number next to the balance, within half a core or half a read of it
+            waiting = again(given).waiting
+            assert max(waiting.workers, waiting.learner) <= 0.5 / given + 1e-9, name
+        else:
+            assert again(1).waiting.workers >= 0.5 - 1e-9, name
+    assert "1 cores" not in text and ("would wait too" in text) == (found.cores_in_balance == 0)
+    assert ("even K = 1" in balance) == (found.reads_in_balance == 0)
+
+
 def test_plan_is_a_command_that_refuses_what_cannot_be(tmp_path, capsys):
     assert main(["plan", "--cores", "8", "--max-reads", "10", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -5,7 +5,7 @@ import logging
 import subprocess
 import sys
 
-from embodichain.progress import Board
+from embodichain.progress import Board, JobBoard
 
 
 def told(capsys) -> list[str]:
@@ -53,3 +53,12 @@ def test_loggers_write_json_too():
     told = json.loads(done.stderr)
     assert (told["level"], told["from"], told["message"]) == ("warning", "a.b", "torn 3")
     assert logging.getLogger("a.b").handlers == []
+
+
+def test_a_job_of_minutes_is_told_when_it_begins_and_not_at_each_stage(capsys):
+    with JobBoard("sweep", 2, quiet=False, tells_beginnings=True) as board:
+        board.working("k10", "begins, see [a] log")
+        board.working("k10", "step 3")
+        board.ended("k10", "ended")
+        board.working("k2", "begins")
+    assert told(capsys) == ["[0/2] k10 begins, see [a] log", "[1/2] k10 ended", "[1/2] k2 begins"]

@@ -6,18 +6,23 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from in_process import embodichain
 
 from embodichain.cli import main
 from embodichain.errors import ConfigError
 from embodichain.metrics import MetricsWriter, latest
-from learner.commands.sweep import numbers
+from learner.commands.sweep import _tell, numbers
 from learner.records.files import held
 from learner.records.run_folder import RunFolder
 from learner.reporting.sweep import factors, interval, result, table
-from learner.runs.sweep import SweepWords, plan
+from learner.reporting.sweep_figure import sweep_figure
+from learner.runs.options import RunWords, resolve
+from learner.runs.sweep import SweepWords, plan, variants
+from learner.runs.watching import ends_with_stream
 
 
 def sweep(*words: str, out) -> subprocess.CompletedProcess[str]:
@@ -70,11 +75,58 @@ def test_variants_of_one_seed_differ_in_their_bound_and_in_nothing_else(tmp_path
     assert trials["aggregate50_s5"].ring.mode.value == "aggregate"
 
 
+def test_progress_is_counted_in_what_ends_a_run():
+    """A static set is complete early and then read until the last step; the stream of a test of the pipe ends before its steps."""
+
+    def ends(recipe: str, words: RunWords, *dotted: str) -> bool:
+        return ends_with_stream(resolve(recipe, words, dotted).config)
+
+    assert not ends("seconds_cpu", RunWords(), *variants(SweepWords(recipe="seconds_cpu", static=(20,), out=Path()))["static20"])
+    assert not ends("seconds_cpu", RunWords())
+    assert ends("tiny_cpu", RunWords(physics="counting"))
+    assert not ends("tiny_cpu", RunWords(physics="counting"), "--ring.max-reads", "10", "--train.steps", "20")
+    assert ends("seconds_cpu", RunWords(), "--stream.limit", "10", "--ring.max-reads", "2", "--train.steps", "100")
+
+
 def test_a_sweep_of_nothing_or_of_one_thing_twice_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="needs something that differs"):
         SweepWords(recipe="seconds_cpu", out=tmp_path)
     with pytest.raises(ConfigError, match="names a value twice: 10, 10"):
         SweepWords(recipe="seconds_cpu", replay=(10, 10), out=tmp_path)
+
+
+def without_held_out(tmp_path) -> list:
+    """Two runs that measured no held-out loss, as those of `seconds_cpu`."""
+    results = []
+    for variant, reads in (("k10", 10), ("k2", 50)):
+        folder = tmp_path / f"{variant}_s0"
+        finish(folder, held_out=0.2, successes=0, reads=reads, seed=0)
+        metrics = RunFolder.open(folder).metrics
+        kept = [line for line in metrics.read_text().splitlines() if '"held_out"' not in line]
+        metrics.write_text("\n".join(kept) + "\n")
+        results.append(result(RunFolder.open(folder), name=folder.name, variant=variant, seed=0))
+    return results
+
+
+def test_a_table_has_no_empty_column_cuts_no_word_and_says_what_was_not_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = table(without_held_out(tmp_path))
+    _tell({"table": rows, "factors": [], "failed": {}, "files": []}, as_json=False)
+    shown = capsys.readouterr().out
+    assert "held-out" not in shown.partition("no held-out loss was measured")[0] and "--train.measure-every" in shown
+    assert "…" not in shown and "25%" in shown, "a share is a percentage here as it is in a run's summary"
+
+
+def test_a_panel_without_data_says_so_and_has_no_axis_of_numbers(tmp_path):
+    results = without_held_out(tmp_path)
+    figure = sweep_figure(results, "two runs")
+    updates, clock, success, law = figure.axes
+    for axes in (updates, clock):
+        assert not axes.lines and len(axes.get_xticks()) == len(axes.get_yticks()) == 0
+        assert "--train.measure-every" in axes.texts[0].get_text()
+    assert success.lines and not success.texts
+    drawn = [tuple(np.asarray(line.get_xydata())[0]) for line in law.lines]
+    assert drawn == [(row.figures["unique_pairs"], row.figures["train_action"]) for row in results]
 
 
 @pytest.mark.parametrize(

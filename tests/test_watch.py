@@ -255,14 +255,17 @@ def test_programs_are_told_health_and_figures(streaming, tmp_path):
     labels = 'run="live",recipe="law_cpu"'
     assert samples[f"embodichain_unique_pairs{{{labels}}}"] == "64" and samples[f"embodichain_ring_ready{{{labels}}}"] == "2"
     assert samples[f'embodichain_waiting_share{{{labels},side="workers"}}'] == "0.5"
+    assert samples[f"embodichain_stopped{{{labels}}}"] == "0"
     assert samples[f'embodichain_worker_deaths_total{{{labels},cause="crash"}}'] == "1"
     for line in text.splitlines():
         if line.startswith("# TYPE"):
             _, _, name, kind = line.split()
             assert kind == ("counter" if name.endswith("_total") else "gauge") and f"# HELP {name} " in text
     dead = run_folder(tmp_path / "dead", pid=2**22 - 7)
-    with served(WatchConfig(runs=(dead,))) as url, pytest.raises(urllib.error.HTTPError) as error:
-        get(f"{url}/readyz")
+    with served(WatchConfig(runs=(dead,))) as url:
+        with pytest.raises(urllib.error.HTTPError) as error:
+            get(f"{url}/readyz")
+        assert 'embodichain_stopped{run="dead",recipe="law_cpu"} 1' in get(f"{url}/metrics")[0].decode()
     assert error.value.code == 503 and error.value.read() == b"dead: killed\n"
 
 

@@ -79,9 +79,9 @@ class Expectation:
     slots: int
     ring_mib: float
     cores_in_balance: int
-    """Number of cores for workers at which neither side would wait."""
+    """Number of cores for workers at which neither side would wait; 0 if one makes too much."""
     reads_in_balance: int
-    """K at which neither side would wait."""
+    """K at which neither side would wait; 0 if even K = 1 uses up too little."""
 
     def told(self, rates: Rates) -> Iterator[str]:
         """The prediction as lines of text."""
@@ -89,7 +89,15 @@ class Expectation:
         rate = f"{self.published:.1f} trajectories/s, {self.steps_per_s:.2f} steps/s"
         yield f"{rate}, E about {self.unique_pairs:.0f} new state-action pairs an iteration"
         yield f"ring: {self.slots} slots of {rates.slot_mib:.2f} MiB, {self.ring_mib / 1024:.2f} GiB of shared memory"
-        yield f"nobody would wait with {self.cores_in_balance} cores for workers, or with K = {self.reads_in_balance}"
+        cores, reads = self.cores_in_balance, self.reads_in_balance
+        told = f"{cores} core{'s' * (cores > 1)} for workers"
+        balanced = [*([told] if cores >= 1 else []), *([f"K = {reads}"] if reads >= 1 else [])]
+        if balanced:
+            yield f"nobody would wait with {', or with '.join(balanced)}"
+        if cores < 1:
+            yield "one core for workers makes more than the learners use up at this K: it would wait too"
+        if reads < 1:
+            yield "even K = 1 would not use up what so many workers make: add learners, or give cores back"
 
 
 def expect(rates: Rates, *, cores: int, learners: int) -> Expectation:
@@ -121,8 +129,8 @@ def _expected(rates: Rates, cores: int, learners: int) -> Expectation:
         unique_pairs=batch / rates.max_reads * min(rates.pairs, window),
         slots=slots,
         ring_mib=slots * rates.slot_mib,
-        cores_in_balance=max(1, round(used / rates.worker_rate)),
-        reads_in_balance=max(1, round(reads / made)),
+        cores_in_balance=round(used / rates.worker_rate),
+        reads_in_balance=round(reads / made),
     )
 
 

@@ -46,7 +46,13 @@ Ended = Callable[[str, int], None]
 """Called for each trial that has ended, with its name and the exit code of its command."""
 
 
-def run_trials(errands: Sequence[Errand], *, address: str, at_once: int, cores: float, on_ended: Ended) -> dict[str, int]:
+Working = Callable[[str, str], None]
+"""Called for each trial that begins or has made steps, with its name and what there is to say of it."""
+
+
+def run_trials(
+    errands: Sequence[Errand], *, address: str, at_once: int, cores: float, on_working: Working, on_ended: Ended
+) -> dict[str, int]:
     """Runs the commands in order; returns exit codes by name, 255 for a command that did not end.
 
     Args:
@@ -54,6 +60,7 @@ def run_trials(errands: Sequence[Errand], *, address: str, at_once: int, cores: 
         address: address of a running Ray cluster; empty starts Ray on this machine.
         at_once: most trials at a time.
         cores: CPU cores that each requests from a running cluster.
+        on_working: called in this process when a trial begins, and as it goes on.
         on_ended: called in this process for each trial that has ended.
 
     Raises EmbodiChainError when Tune itself fails. On Ctrl-C, running commands are interrupted, and KeyboardInterrupt is raised.
@@ -86,7 +93,7 @@ def run_trials(errands: Sequence[Errand], *, address: str, at_once: int, cores: 
                 verbose=0,
                 failure_config=FailureConfig(max_failures=0),
                 checkpoint_config=CheckpointConfig(num_to_keep=1),
-                callbacks=[_Told(on_ended)],
+                callbacks=[_Told(on_working, on_ended)],
             ),
         )
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
@@ -101,14 +108,24 @@ def run_trials(errands: Sequence[Errand], *, address: str, at_once: int, cores: 
 
 
 class _Told(tune.Callback):
-    """A Tune callback that calls `on_ended`."""
+    """A Tune callback that calls `on_working` and `on_ended`."""
 
-    def __init__(self, on_ended: Ended) -> None:
+    def __init__(self, on_working: Working, on_ended: Ended) -> None:
+        self._on_working = on_working
         self._on_ended = on_ended
 
     def __getstate__(self) -> dict[str, object]:
-        """Drops `on_ended`, because Tune pickles its callbacks for later processes."""
-        return {"_on_ended": _nobody}
+        """Drops whom to call, because Tune pickles its callbacks for later processes."""
+        return {"_on_working": _nobody, "_on_ended": _nobody}
+
+    def on_trial_start(self, iteration: int, trials: list, trial: tune.experiment.Trial, **info: object) -> None:
+        """A command is about to begin."""
+        self._on_working(str(trial), "")
+
+    def on_trial_result(self, iteration: int, trials: list, trial: tune.experiment.Trial, result: dict, **info: object) -> None:
+        """A command has made steps."""
+        if "loss" in result:
+            self._on_working(str(trial), f"step {result['step']}, loss {result['loss']:.3f}")
 
     def on_trial_complete(self, iteration: int, trials: list, trial: tune.experiment.Trial, **info: object) -> None:
         """A command has ended."""
@@ -119,7 +136,7 @@ class _Told(tune.Callback):
         self._on_ended(str(trial), 255)
 
 
-def _nobody(name: str, code: int) -> None:
+def _nobody(name: str, told: object) -> None:
     """Does nothing."""
 
 

@@ -125,15 +125,22 @@ def _run(trials: Sequence[Trial], options: argparse.Namespace) -> dict[str, int]
         )
         for trial in todo
     ]
+    logs = {errand.name: errand.log for errand in errands}
     most = max(trial.config.stream.workers * trial.config.stream.cpus_per_worker + trial.config.learner.threads for trial in todo)
-    with JobBoard("sweep", len(todo), quiet=False) as board:
+    with JobBoard("sweep", len(todo), quiet=False, tells_beginnings=True) as board:
         return run_trials(
             errands,
             address=options.address,
             at_once=options.at_once,
             cores=most,
+            on_working=lambda name, told: board.working(name, told or f"begins, see {_shown(logs[name])}"),
             on_ended=lambda name, code: board.ended(name, "ended" if code == 0 else "failed", f"exit code {code}" if code else ""),
         )
+
+
+def _shown(path: Path) -> Path:
+    """A path as short as it can be written here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _log(out: Path, name: str) -> Path:
@@ -171,13 +178,15 @@ def _tell(summary: dict[str, Any], *, as_json: bool) -> None:
         print(strict_json(summary))
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    shown = Table("variant", "seeds", "E", "reads", "held-out action", "training action", "success", "learner waited", "s")
-    names = ("unique_pairs", "reads", "held_out_action", "train_action", "success", "waited", "wall_s")
+    columns = {name: head for name, head in _COLUMNS.items() if any(name in row for row in summary["table"])}
+    shown = Table("variant", "seeds", *(Column(head, overflow="fold") for head in columns.values()))
     for row in summary["table"]:
-        shown.add_row(row["variant"], str(row["seeds"]), *(_cell(row, name) for name in names))
+        shown.add_row(row["variant"], str(row["seeds"]), *(_cell(row, name) for name in columns))
     Console(highlight=False).print(shown)
+    if summary["table"] and "held_out_action" not in columns:
+        print("no held-out loss was measured: --train.measure-every N asks for it every N steps")
     for row in summary["factors"]:
         bounds = "" if row["low"] != row["low"] else f" ({row['low']:.2f} to {row['high']:.2f}, 95%)"
         told = f"{row['variant']}: held-out action loss {row['factor']:.2f} times that of {row['than']}{bounds}"
@@ -188,8 +197,22 @@ def _tell(summary: dict[str, Any], *, as_json: bool) -> None:
         print(path)
 
 
+_COLUMNS = {
+    "unique_pairs": "E",
+    "reads": "reads",
+    "held_out_action": "held-out action",
+    "train_action": "training action",
+    "success": "success",
+    "waited": "learner waited",
+    "wall_s": "s",
+}
+"""Heads of the table by the figure below them; a figure that no run has gets no column."""
+
+
 def _cell(row: dict[str, Any], name: str) -> str:
     if name not in row:
         return ""
     low, high = row[f"{name}_low"], row[f"{name}_high"]
+    if name == "waited":
+        return f"{row[name]:.0%}" + ("" if low != low else f" ({max(low, 0.0):.0%} to {min(high, 1.0):.0%})")
     return f"{row[name]:.4g}" + ("" if low != low else f" ({low:.3g} to {high:.3g})")

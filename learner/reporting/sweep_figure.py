@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,24 @@ _COLORS = ("#2563a8", "#d9822b", "#4f9d69", "#8e6bbf", "#b3261e", "#9aa5b1", "#1
 _GRID = 60
 
 
+def _style() -> AbstractContextManager[None]:
+    return rc_context({"font.size": 9, "pdf.fonttype": 42, "axes.spines.top": False, "axes.spines.right": False})
+
+
 def draw_sweep(results: Sequence[Result], stem: Path, title: str) -> list[Path]:
     """Draws `stem`.pdf and `stem`.png; returns their paths."""
+    figure, paths = sweep_figure(results, title), [stem.with_suffix(".pdf"), stem.with_suffix(".png")]
+    with _style():
+        figure.savefig(paths[0], metadata={"CreationDate": None})
+        figure.savefig(paths[1], dpi=150)
+    return paths
+
+
+def sweep_figure(results: Sequence[Result], title: str) -> Figure:
+    """The four panels; one without data says so."""
     variants = list(dict.fromkeys(row.variant for row in results))
     colors = {variant: _COLORS[index % len(_COLORS)] for index, variant in enumerate(variants)}
-    with rc_context({"font.size": 9, "pdf.fonttype": 42, "axes.spines.top": False, "axes.spines.right": False}):
+    with _style():
         figure = Figure(figsize=(10.5, 6.6), layout="constrained")
         ((updates, clock), (success, law)) = figure.subplots(2, 2)
         figure.suptitle(title)
@@ -31,10 +45,7 @@ def draw_sweep(results: Sequence[Result], stem: Path, title: str) -> list[Path]:
         _curves(clock, results, colors, lambda curve: curve.elapsed_s, "wall clock of streaming and learning [s]")
         _success(success, results, colors)
         _law(law, results, colors)
-        paths = [stem.with_suffix(".pdf"), stem.with_suffix(".png")]
-        figure.savefig(paths[0], metadata={"CreationDate": None})
-        figure.savefig(paths[1], dpi=150)
-    return paths
+    return figure
 
 
 Values = Callable[[Curve], NDArray[np.float64]]
@@ -56,6 +67,9 @@ def _curves(axes: Axes, results: Sequence[Result], colors: dict[str, str], axis:
             axes.fill_between(grid, means[:, 1], means[:, 2], color=color, alpha=0.12, linewidth=0)
     axes.set_xlabel(label)
     axes.set_ylabel("held-out action loss")
+    if not axes.lines:
+        _empty(axes, "no held-out loss was measured:\n--train.measure-every N asks for it every N steps")
+        return
     _logarithmic(axes.yaxis)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=8)
@@ -66,23 +80,34 @@ def _success(axes: Axes, results: Sequence[Result], colors: dict[str, str]) -> N
     for y, row in enumerate(rows):
         axes.plot([row["success_low"], row["success_high"]], [y, y], color=colors[row["variant"]], linewidth=3, alpha=0.4)
         axes.plot([row["success"]], [y], "o", color=colors[row["variant"]])
-    axes.set_yticks(range(len(rows)), [row["variant"] for row in rows])
-    axes.invert_yaxis()
-    axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("success in held-out scenes, 95% Wilson interval over all seeds")
+    if not rows:
+        _empty(axes, "no policy was judged")
+        return
+    axes.set_yticks(range(len(rows)), [row["variant"] for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(-0.02, 1.02)
 
 
 def _law(axes: Axes, results: Sequence[Result], colors: dict[str, str]) -> None:
     for row in results:
-        if "held_out_action" in row.figures:
-            point = (row.figures["unique_pairs"], row.figures["held_out_action"])
-            axes.plot(*point, "o", color=colors[row.variant], markersize=5)
-            if "train_action" in row.figures:
-                axes.plot(point[0], row.figures["train_action"], "x", color=colors[row.variant], markersize=5)
-    for axis in (axes.xaxis, axes.yaxis):
-        _logarithmic(axis)
+        for name, mark in (("held_out_action", "o"), ("train_action", "x")):
+            if name in row.figures:
+                axes.plot(row.figures["unique_pairs"], row.figures[name], mark, color=colors[row.variant], markersize=5)
     axes.set_xlabel("E: new state-action pairs an iteration")
     axes.set_ylabel("action loss: held out (o), training (x)")
+    if not axes.lines:
+        _empty(axes, "no run has an action loss")
+        return
+    for axis in (axes.xaxis, axes.yaxis):
+        _logarithmic(axis)
+
+
+def _empty(axes: Axes, why: str) -> None:
+    """Says why a panel shows nothing, in place of numbers that mean nothing."""
+    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color="#6b7580")
+    axes.set_xticks([])
+    axes.set_yticks([])
 
 
 def _logarithmic(axis: Axis) -> None:

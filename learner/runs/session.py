@@ -38,7 +38,7 @@ from learner.runs.nodes import check_shared, learn_on_nodes
 from learner.runs.rank_processes import companions, learn_beside
 from learner.runs.starts import begin_from
 from learner.runs.static import NoEngine, open_mixture
-from learner.runs.watching import StepCallback, WaitCallback
+from learner.runs.watching import StepCallback, WaitCallback, ends_with_stream
 from learner.runs.wishes import Wishes
 from learner.training.checkpoint_file import check_resumable, saved_stream_state
 from learner.training.module import AgentModule, RingDataModule, fit
@@ -223,7 +223,8 @@ def stream(
         measured = MeasuredLoss(measure, metrics, folder) if measure is not None else None
         wishes = Wishes(folder, ring, ledger, metrics)
         watch = StepCallback(config, ring, engine, metrics, board, stopped, patience, measured, wishes)
-        board.update("stream and learn", 0, config.stream.limit or config.train.steps, "filling the ring")
+        total = config.stream.limit if ends_with_stream(config) else config.train.steps
+        board.update("stream and learn", 0, total, "filling the ring")
         accepted()
         ledger.bound(config.trajectory_bound)
         life.book(ledger)

@@ -58,6 +58,12 @@ def keep_instances(report: EngineReport, folder: Path) -> None:
             write_whole(file, json.dumps({name: value for name, value in known.items() if name != "scenes"}, indent=1))
 
 
+def ends_with_stream(config: RunConfig) -> bool:
+    """Whether a run ends when its limited stream is read empty, and not with its last step: progress is counted in what ends it."""
+    reads = config.stream.limit * config.ring.max_reads
+    return 0 < reads < config.train.steps * config.learner.data.batch_size * config.train.ranks * config.train.nodes
+
+
 class StepCallback:
     """Called after every training step: writes metrics, updates the progress bar, checks whether to stop."""
 
@@ -104,8 +110,8 @@ class StepCallback:
         if self._measured is not None:
             self._measured.after(step)
         published = self._engine.report.published
-        done, total = (published, self._config.stream.limit) if self._config.stream.limit else (step, self._config.train.steps)
-        self._board.update("stream and learn", done, total, f"loss {values['loss']:.3f}, {published} trajectories")
+        done, total = (published, self._config.stream.limit) if ends_with_stream(self._config) else (step, self._config.train.steps)
+        self._board.update("stream and learn", done, total, f"step {step}, loss {values['loss']:.3f}, {published} trajectories")
         return self._stopped()
 
     def stream(self, step: int) -> None:

@@ -28,6 +28,8 @@ def exposition(runs: Sequence[Mapping[str, Any]]) -> str:
 
 def _lines(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield from _metric("up", _GAUGE, "whether the run streams", ((run, {}, float(run["state"] == "streaming")) for run in runs))
+    stopped = ((run, {}, float(run["state"] in ("interrupted", "killed"))) for run in runs)
+    yield from _metric("stopped", _GAUGE, "whether the run is over before its work is: interrupted or killed", stopped)
     yield from _metric("step", _GAUGE, "training steps made", ((run, {}, run["step"]) for run in runs))
     yield from _metric("steps_planned", _GAUGE, "training steps in all", ((run, {}, run["steps"]) for run in runs))
     yield from _metric(
