@@ -395,8 +395,9 @@ def _evicting_over_filling(num_slots, held=0):
 
 @pytest.mark.parametrize("held", [0, 2])
 def test_the_search_for_the_oldest_takes_no_longer_in_ten_thousand_slots_than_in_a_hundred_also_while_old_ones_are_held(held):
-    many = min(_evicting_over_filling(10_000, held) for _ in range(3))
-    assert many < 1.5 * min(_evicting_over_filling(100, held) for _ in range(10))
+    # The least of several ratios is one in whose filling the machine was busy with something else; their median is neither.
+    many = np.median([_evicting_over_filling(10_000, held) for _ in range(3)])
+    assert many < 1.5 * np.median([_evicting_over_filling(100, held) for _ in range(9)])
 
 
 def _failing_acquire_us(ring, want):
