@@ -171,7 +171,9 @@ def state_bytes(agent: Agent, size: tuple[int, int]) -> dict[str, Any]:
     codes = agent.encoder.codes_of(latents) if model.needs.codes else None
     found = {}
     for frame in range(1, 1001):
-        state = model.observe(model.restart(state, int(agent.memory_span)), Seen(latents, proprio, executed, codes_BN=codes), text, grid)
+        state = model.observe(
+            model.restart(state, int(agent.memory_span)), Seen(latents, proprio, executed, codes_BN=codes), text, grid
+        )
         executed = torch.zeros(1, agent.config.model.chunk, 30)
         if frame in (1, 2, 10, 100, 1000):
             found[str(frame)] = state.size_bytes

@@ -47,7 +47,8 @@ def streamed(generator: torch.Generator) -> tuple[Window, torch.Tensor]:
     latents = latents_of(torch.stack([*frames, x], dim=1))
     chunks = torch.zeros(BATCH, STEPS, CHUNK, 30)
     chunks[..., CHANNEL] = torch.stack(actions, dim=1)[..., None]
-    return Window(latents, torch.zeros(BATCH, STEPS + 1, 30), chunks, torch.zeros(BATCH, 2, SMALL.text.dim)), torch.stack(good, dim=1)
+    window = Window(latents, torch.zeros(BATCH, STEPS + 1, 30), chunks, torch.zeros(BATCH, 2, SMALL.text.dim))
+    return window, torch.stack(good, dim=1)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,8 @@ def trained() -> LingbotVa:
 
 @pytest.fixture(scope="module")
 def agent(trained, trajectories):
-    agent = fitted(replace(SMALL, model=trained.config), RingDataset(MemorySource(trajectories), DataConfig(batch_size=4, window=3)))
+    dataset = RingDataset(MemorySource(trajectories), DataConfig(batch_size=4, window=3))
+    agent = fitted(replace(SMALL, model=trained.config), dataset)
     for span in (agent.normalizer.action_range, agent.normalizer.proprio_range):
         span.copy_(torch.tensor([-1.0, 1.0])[:, None].expand_as(span))
     agent.normalizer.latents = lambda raw: raw
